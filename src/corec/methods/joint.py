@@ -1,0 +1,162 @@
+"""Joint training of a compact and a reconstruction network through a differentiable JPEG.
+
+    x --Compact--> c --JPEG--> c^ --Reconstruct--> x^
+
+    loss = MSE(x, x^) + lambda q^2 R + mu MSE(c, c0)
+
+R is the estimated rate in bits per compact pixel and q the mean quantiser step: to first order the
+slope of distortion over rate of a uniform quantiser is proportional to q^2, so one lambda serves all
+rates. c0 is the picture itself (scale 1) or its antialiased bicubic reduction (scale 1/2); the last
+term keeps the file worth looking at in a viewer that knows nothing of Corec.
+
+Related: Jiang et al. 2017 (arXiv 1708.00838) for the arrangement; Guleryuz et al. 2021, "Sandwiched
+image compression", for training through a codec proxy.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from corec.methods.layers import Block, Downscale, Upscale, silence
+from corec.training.proxies import JpegProxy, rgb_from_ycbcr, ycbcr_from_rgb
+
+EMBEDDING = 32
+
+
+def embed(tables: int) -> nn.Sequential:
+    """From the mean log step of each quantisation table (N, tables) to an embedding (N, 32)."""
+    return nn.Sequential(nn.Linear(tables, EMBEDDING), nn.ReLU(), nn.Linear(EMBEDDING, EMBEDDING), nn.ReLU())
+
+
+class Compact(nn.Module):
+    """Picture (N, C, H, W) in 0..1 -> compact image (N, C, H/s, W/s), about 0..1; s = 2 or 1.
+
+    C is 1 (luma) or 3 (YCbCr); H and W are even. log_step (N, tables) is the mean natural logarithm of
+    each table the compact image will be quantised with. Works on 2x2 cells at half resolution and adds
+    to the plain (reduced) picture.
+    """
+
+    def __init__(self, planes: int, half: bool, width: int, blocks: int) -> None:
+        super().__init__()
+        self.halves = half
+        self.embed = embed(1 if planes == 1 else 2)
+        self.head = nn.Conv2d(4 * planes, width, 3, padding=1)
+        self.blocks = nn.ModuleList(Block(width, EMBEDDING) for _ in range(blocks))
+        self.tail = nn.Conv2d(width, planes if half else 4 * planes, 3, padding=1)
+        silence(self.tail)
+        self.reduce = Downscale(planes) if half else nn.Identity()
+
+    def forward(self, picture: Tensor, log_step: Tensor) -> Tensor:
+        embedding = self.embed(log_step - 3)
+        features = self.head(F.pixel_unshuffle(picture, 2) - 0.5)
+        for block in self.blocks:
+            features = block(features, embedding)
+        change = self.tail(features)
+        return self.reduce(picture) + (change if self.halves else F.pixel_shuffle(change, 2))
+
+
+class Reconstruct(nn.Module):
+    """Decoded compact image (N, C, H/s, W/s) in 0..1 -> picture (N, C, H, W); H and W multiples of 8.
+
+    A three-level network (1/2, 1/4 and 1/8 of the picture's resolution, two blocks deep each way) that
+    predicts a residual over the bicubic enlargement (s = 2) or the decoded image (s = 1).
+    """
+
+    def __init__(self, planes: int, half: bool, widths: tuple[int, int, int]) -> None:
+        super().__init__()
+        fine, middle, coarse = widths
+        self.halves = half
+        self.embed = embed(1 if planes == 1 else 2)
+        self.head = nn.Conv2d(planes if half else 4 * planes, fine, 3, padding=1)
+        self.down1 = nn.Conv2d(fine, middle, 2, stride=2)
+        self.down2 = nn.Conv2d(middle, coarse, 2, stride=2)
+        self.up2 = nn.Conv2d(coarse, 4 * middle, 1)
+        self.up1 = nn.Conv2d(middle, 4 * fine, 1)
+        self.fine = nn.ModuleList(Block(fine, EMBEDDING) for _ in range(2))
+        self.middle = nn.ModuleList(Block(middle, EMBEDDING) for _ in range(4))
+        self.coarse = nn.ModuleList(Block(coarse, EMBEDDING) for _ in range(2))
+        self.tail = nn.Conv2d(fine, 4 * planes, 3, padding=1)
+        silence(self.tail)
+        self.enlarge = Upscale(planes) if half else nn.Identity()
+
+    def forward(self, compact: Tensor, log_step: Tensor) -> Tensor:
+        embedding = self.embed(log_step - 3)
+        fine = self.head((compact if self.halves else F.pixel_unshuffle(compact, 2)) - 0.5)
+        fine = self.fine[0](fine, embedding)
+        middle = self.down1(fine)
+        for block in self.middle[:2]:
+            middle = block(middle, embedding)
+        coarse = self.down2(middle)
+        for block in self.coarse:
+            coarse = block(coarse, embedding)
+        middle = middle + F.pixel_shuffle(self.up2(coarse), 2)
+        for block in self.middle[2:]:
+            middle = block(middle, embedding)
+        fine = fine + F.pixel_shuffle(self.up1(middle), 2)
+        fine = self.fine[1](fine, embedding)
+        return self.enlarge(compact) + F.pixel_shuffle(self.tail(fine), 2)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a recipe may say of this method, under [method]."""
+
+    color: bool = False
+    half: bool = True
+    compact_width: int = 32
+    compact_blocks: int = 2
+    widths: tuple[int, int, int] = (32, 96, 128)
+    steps: tuple[float, float] = (8.0, 80.0)
+    """Smallest and largest mean quantiser step, in levels of 255; drawn log-uniformly per crop."""
+    rate_weight: float = 0.12
+    likeness_weight: float = 0.05
+
+
+class Method(nn.Module):
+    """Both networks, the codec between them, and one training step.
+
+    State: the networks and the learned shape of the quantisation tables.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        planes = 3 if settings.color else 1
+        self.settings = settings
+        self.compact = Compact(planes, settings.half, settings.compact_width, settings.compact_blocks)
+        self.reconstruct = Reconstruct(planes, settings.half, settings.widths)
+        self.codec = JpegProxy(settings.color)
+        self.reduce = Downscale(planes) if settings.half else nn.Identity()
+
+    def forward(self, batch: Tensor, steps: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """One training step's loss. batch (N, 1 or 3, H, W): luma or RGB in 0..1, H and W multiples of
+        32; steps (N,): mean luma quantiser steps. Returns the loss and what to log, each a scalar."""
+        color = self.settings.color
+        source = ycbcr_from_rgb(batch) if color else batch
+        tables = self.codec.tables(steps)
+        log_step = self.codec.log_step(tables)
+        compact = self.compact(source, log_step)
+        with torch.autocast(batch.device.type, enabled=False):  # a codec's arithmetic is exact
+            compact = compact.float()
+            decoded, bits = self.codec(compact, tables)
+        restored = self.reconstruct(decoded, log_step).float()
+        if color:
+            restored = rgb_from_ycbcr(restored)
+        compact_pixels = compact.shape[-1] * compact.shape[-2]
+        error = (restored - batch).square().mean((1, 2, 3))
+        rate = bits / compact_pixels
+        likeness = (compact - self.reduce(source)).square().mean((1, 2, 3))
+        step = steps / 255
+        s = self.settings
+        loss = (error + s.rate_weight * step.square() * rate + s.likeness_weight * likeness).mean()
+        return loss, {
+            "psnr": -10 * error.detach().log10().mean(),
+            "bpp": bits.detach().mean() / (batch.shape[-1] * batch.shape[-2]),
+            "likeness": -10 * likeness.detach().mean().log10(),
+        }
+
+    def draw_steps(self, count: int, generator: torch.Generator) -> Tensor:
+        """Quantiser steps for a batch, log-uniform over the range of the settings."""
+        low, high = (torch.tensor(s).log() for s in self.settings.steps)
+        return (low + (high - low) * torch.rand(count, generator=generator)).exp()

@@ -1,0 +1,264 @@
+"""The training loop, the same for all methods: bounded, resumable to the step, one process or many."""
+
+import importlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+from corec.errors import RecipeError
+from corec.training.data import Photographs
+from corec.training.recipe import Recipe, fill
+
+CHECKPOINT_SECONDS = 120
+LOG_STEPS = 50
+VALIDATION_PICTURES = 32
+
+Report = Callable[[int, dict[str, float]], Any]
+
+
+def build(recipe: Recipe) -> nn.Module:
+    """The method that a recipe names, with its settings. Raises RecipeError."""
+    name = f"corec.methods.{recipe.method}"
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise RecipeError(f"no method {recipe.method!r}") from error
+    return module.Method(fill(module.Settings, recipe.settings, "settings"))
+
+
+def train(
+    recipe: Recipe,
+    data: Path,
+    run: Path,
+    minutes: float = math.inf,
+    report: Report = lambda step, facts: None,
+) -> int:
+    """Train until the recipe's last step or for some minutes (one step at least); returns the steps done in all.
+
+    The run folder holds checkpoint.pt (everything needed to go on to the very step) and log.jsonl. An
+    existing checkpoint is continued. With each checkpoint, what the averaged weights give on held-out
+    pictures is logged. Under torchrun each process takes its share of the batch. Raises RecipeError for
+    folders and checkpoints that cannot be used.
+    """
+    with processes() as (rank, world, device):
+        if recipe.batch % world:
+            raise RecipeError(f"a batch of {recipe.batch} cannot be shared equally by {world} processes")
+        torch.manual_seed(recipe.seed)
+        method: nn.Module = build(recipe).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = torch.optim.Adam(method.parameters(), lr=recipe.learning_rate)
+        average, step, before = begin(recipe, run, method, optimizer, device)
+        photographs = Photographs(data, recipe.settings.get("color", False))
+        held_out = photographs.validation_batch(recipe.crop, VALIDATION_PICTURES) if rank == 0 else None
+        if rank == 0:
+            prepare(run, step)
+        began = saved = time.monotonic()
+        stop = step >= recipe.steps
+        while not stop:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(recipe, step)
+            batch = photographs.batch(step, recipe.batch, recipe.crop, recipe.seed)
+            generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
+            draws = method.draw_steps(recipe.batch, generator)
+            batch = batch[rank::world].to(device, memory_format=torch.channels_last)
+            loss, facts = forward(method, batch, draws[rank::world].to(device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            share_gradients(method, world)
+            nn.utils.clip_grad_norm_(method.parameters(), 0.1)
+            optimizer.step()
+            step += 1
+            follow(average, method.state_dict(), min(recipe.average, step / (step + 10)))
+            now = time.monotonic()
+            stop = agreed(step >= recipe.steps or now - began >= 60 * minutes, world, device)
+            due = stop or now - saved >= CHECKPOINT_SECONDS
+            if rank != 0 or not (due or step % LOG_STEPS == 0):
+                continue
+            if not torch.isfinite(loss.detach()):
+                raise RecipeError(f"the loss is not finite at step {step}: lower the recipe's learning_rate")
+            seconds = before + now - began
+            if step % LOG_STEPS == 0 or step == recipe.steps:
+                log(run, step, seconds, {"loss": loss.detach(), **facts}, report)
+            if due:
+                save(run / "checkpoint.pt", recipe, method, optimizer, average, step, seconds)
+                if held_out is not None:
+                    log(run, step, seconds, validate(method, average, held_out, device), report)
+                saved = time.monotonic()
+    return step
+
+
+@contextmanager
+def processes() -> Iterator[tuple[int, int, torch.device]]:
+    """This process' rank, the number of processes, and this process' device; as torchrun has it, if it does."""
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(device)
+    if world > 1:
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield rank, world, device
+    finally:
+        if world > 1:
+            distributed.destroy_process_group()
+
+
+def begin(
+    recipe: Recipe, run: Path, method: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
+) -> tuple[dict[str, Tensor], int, float]:
+    """Put a run's last state into method and optimizer, or its first one; averaged weights, steps and seconds so far."""
+    checkpoint = run / "checkpoint.pt"
+    if checkpoint.exists():
+        state = load(checkpoint, device)
+        refuse_other(recipe, fill(Recipe, state["recipe"], str(checkpoint)), checkpoint)
+        try:
+            method.load_state_dict(state["method"])
+            optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise RecipeError(f"{checkpoint} does not fit the networks of this version: {error}") from error
+        return state["average"], state["step"], state["seconds"]
+    if recipe.start_from:
+        take_over(method, load(run.parent / recipe.start_from / "checkpoint.pt", device)["average"])
+    return {k: v.detach().clone() for k, v in method.state_dict().items()}, 0, 0.0
+
+
+def load(checkpoint: Path, device: torch.device) -> dict[str, Any]:
+    """A checkpoint. Raises RecipeError for a missing or damaged one."""
+    try:
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise RecipeError(f"there is no {checkpoint}") from error
+    except Exception as error:  # torch raises half a dozen kinds on damaged files
+        raise RecipeError(f"{checkpoint} cannot be read, it is damaged or none of ours") from error
+    missing = {"recipe", "method", "optimizer", "average", "step", "seconds"} - set(state)
+    if missing:
+        raise RecipeError(f"{checkpoint} is none of ours: it lacks {', '.join(sorted(missing))}")
+    return dict(state)
+
+
+def refuse_other(recipe: Recipe, saved: Recipe, checkpoint: Path) -> None:
+    """Raise RecipeError if a checkpoint's recipe is another: a model must be what its recipe makes."""
+    for field in fields(Recipe):
+        was, now = getattr(saved, field.name), getattr(recipe, field.name)
+        if was != now:
+            raise RecipeError(
+                f"{checkpoint} is of another recipe ({field.name} was {was!r}, is {now!r}): use another run folder"
+            )
+
+
+def prepare(run: Path, step: int) -> None:
+    """Make the run's folder; forget what its log says of steps that no checkpoint kept."""
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        path = run / "log.jsonl"
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        kept = [line for line in lines if line.endswith("}\n") and json.loads(line)["step"] <= step]
+        if kept != lines:
+            path.write_text("".join(kept))
+    except (OSError, ValueError, KeyError) as error:
+        raise RecipeError(f"the run folder {run} cannot be used: {error}") from error
+
+
+def forward(
+    method: nn.Module, batch: Tensor, draws: Tensor, weights: dict[str, Tensor] | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """A method's loss and facts, with its own weights or others; in bf16 where a GPU computes."""
+    with torch.autocast("cuda", torch.bfloat16, enabled=batch.device.type == "cuda"):
+        return torch.func.functional_call(method, weights or {}, (batch, draws))
+
+
+def share_gradients(method: nn.Module, world: int) -> None:
+    """Make every gradient the mean of those of all processes."""
+    if world > 1:
+        for parameter in method.parameters():
+            if parameter.grad is not None:
+                distributed.all_reduce(parameter.grad)
+                parameter.grad /= world
+
+
+def agreed(stop: bool, world: int, device: torch.device) -> bool:
+    """The first process' decision, for all: their clocks differ, and one that went on alone would wait for ever."""
+    if world == 1:
+        return stop
+    decision = torch.tensor(int(stop), device=device)
+    distributed.broadcast(decision, 0)
+    return bool(decision)
+
+
+@torch.no_grad()
+def follow(average: dict[str, Tensor], weights: dict[str, Tensor], decay: float) -> None:
+    """Move the running mean of the weights towards them."""
+    for name, value in weights.items():
+        if value.is_floating_point():
+            average[name].lerp_(value, 1 - decay)
+        else:
+            average[name].copy_(value)
+
+
+@torch.no_grad()
+def validate(
+    method: nn.Module, average: dict[str, Tensor], held_out: Tensor, device: torch.device
+) -> dict[str, Tensor | float]:
+    """Loss and facts of the averaged weights on held-out pictures, with the same draws every time."""
+    draws = method.draw_steps(len(held_out), torch.Generator().manual_seed(0)).to(device)
+    batch = held_out.to(device, memory_format=torch.channels_last)
+    method.eval()
+    loss, facts = forward(method, batch, draws, average)
+    method.train()
+    return {f"validation_{k}": v for k, v in {"loss": loss, **facts}.items()}
+
+
+def log(run: Path, step: int, seconds: float, facts: dict[str, Any], report: Report) -> None:
+    """Report some facts and add them to the run's log."""
+    rounded = {k: float(f"{float(v):.5g}") for k, v in facts.items()}
+    report(step, rounded)
+    with (run / "log.jsonl").open("a") as file:
+        file.write(json.dumps({"step": step, "seconds": round(seconds, 1), **rounded}) + "\n")
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Linear warm-up, then a cosine down to zero at the recipe's last step."""
+    warm = min(1.0, (step + 1) / max(1, recipe.warm_up))
+    return recipe.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+
+
+def take_over(method: nn.Module, weights: dict[str, Tensor]) -> list[str]:
+    """Copy the weights whose name and shape agree; returns their names."""
+    own = method.state_dict()
+    same = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
+    method.load_state_dict(same, strict=False)
+    return sorted(same)
+
+
+def save(
+    path: Path,
+    recipe: Recipe,
+    method: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: dict[str, Tensor],
+    step: int,
+    seconds: float,
+) -> None:
+    """Write a checkpoint aside, then rename it: a stop at any moment leaves the last whole one."""
+    state = {
+        "recipe": vars(recipe),
+        "method": method.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "average": average,
+        "step": step,
+        "seconds": seconds,
+    }
+    aside = path.with_suffix(".partial")
+    torch.save(state, aside)
+    aside.replace(path)

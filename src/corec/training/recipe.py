@@ -1,0 +1,93 @@
+"""A recipe: the TOML file that says everything needed to train a model again."""
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from corec.errors import RecipeError
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run. Lengths are steps, sizes pixels, rates those of Adam."""
+
+    method: str
+    """Module of corec.methods that trains it."""
+    settings: dict[str, Any]
+    """That module's own settings, from the table [settings]."""
+    steps: int
+    """Length of the run; the learning rate falls to zero over it (a cosine)."""
+    batch: int = 8
+    crop: int = 128
+    learning_rate: float = 1e-3
+    warm_up: int = 200
+    average: float = 0.998
+    """Decay of the running mean of the weights, which is what is exported."""
+    seed: int = 1
+    start_from: str = ""
+    """A run (a folder beside this one's) whose weights of equal shape are taken over at step 0."""
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch) < 1:
+            raise RecipeError("steps and batch must be at least 1")
+        if self.crop < 32 or self.crop % 32:
+            raise RecipeError(f"crop must be a multiple of 32, not {self.crop}")
+
+
+def read_recipe(path: Path | str) -> Recipe:
+    """A recipe from a file, or by its name from those that come with Corec.
+
+    Raises RecipeError for an unknown name or key, a missing key, or a wrong type.
+    """
+    path = Path(path)
+    if not path.exists() and (RECIPES / f"{path.name}.toml").exists():
+        path = RECIPES / f"{path.name}.toml"
+    try:
+        table = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+        raise RecipeError(f"no recipe {path}; Corec comes with: {known}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not TOML: {error}") from error
+    except OSError as error:
+        raise RecipeError(f"the recipe {path} cannot be read: {error.strerror or error}") from error
+    return fill(Recipe, table, str(path))
+
+
+T = TypeVar("T")
+
+
+def fill(kind: type[T], table: dict[str, Any], where: str) -> T:
+    """A dataclass from a table; every key must be a field, every value of the field's type."""
+    hints = get_type_hints(kind)
+    values = {}
+    for key, value in table.items():
+        if key not in hints:
+            raise RecipeError(f"{where}: unknown key {key!r}; known: {', '.join(hints)}")
+        try:
+            values[key] = typed(value, hints[key])
+        except TypeError:
+            expected = hints[key] if get_args(hints[key]) else hints[key].__name__
+            raise RecipeError(f"{where}: {key} must be {expected}, not {value!r}") from None
+    required = [f.name for f in fields(kind) if f.name not in values]  # type: ignore[arg-type]
+    try:
+        return kind(**values)
+    except TypeError:
+        raise RecipeError(f"{where}: missing one of {', '.join(required)}") from None
+
+
+def typed(value: Any, expected: Any) -> Any:
+    """A value as TOML has it, as a field of a type has it; TypeError if it cannot be."""
+    inner = get_args(expected)
+    if expected is float and type(value) is int:
+        return float(value)
+    if isinstance(value, list | tuple) and getattr(expected, "__origin__", None) is tuple:
+        if len(value) != len(inner):
+            raise TypeError
+        return tuple(typed(v, t) for v, t in zip(value, inner, strict=True))
+    if type(value) is not getattr(expected, "__origin__", expected):
+        raise TypeError
+    return value
