@@ -1,0 +1,68 @@
+"""What every standard codec offers, and the list of them.
+
+A codec turns a compact image (H, W, C) into the bytes of an ordinary file and back, and knows where
+in such a file the envelope rides. Images are uint8, luma or full-range BT.601 YCbCr.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from corec.errors import CodecError
+
+
+class Codec(Protocol):
+    """One image format; a module of this package."""
+
+    NAME: str
+    SUFFIXES: tuple[str, ...]
+    """File name endings, with the dot, the usual one first."""
+
+    def accept(self, data: bytes) -> bool:
+        """Whether the bytes begin like a file of this format."""
+        ...
+
+    def encode(self, image: np.ndarray, tables: np.ndarray) -> bytes:
+        """A file from an image (H, W, 1 or 3), quantised with tables (1 or 2, 64) in row order."""
+        ...
+
+    def decode(self, data: bytes) -> tuple[np.ndarray, np.ndarray]:
+        """The image of a file and the tables it was quantised with. Raises CodecError."""
+        ...
+
+    def size(self, data: bytes) -> tuple[int, int]:
+        """Width and height that the file's header gives, its pixels not decoded. Raises CodecError."""
+        ...
+
+    def embed(self, data: bytes, envelope: bytes) -> bytes:
+        """The file with the envelope in it."""
+        ...
+
+    def extract(self, data: bytes) -> bytes | None:
+        """The envelope in the file, or None where there is none. Raises CodecError."""
+        ...
+
+
+def codecs() -> tuple[Codec, ...]:
+    """All codecs."""
+    from corec.codecs import jpeg
+
+    modules: tuple[Any, ...] = (jpeg,)
+    return modules
+
+
+def codec_named(name: str) -> Codec:
+    """The codec of this name. Raises CodecError."""
+    for codec in codecs():
+        if name == codec.NAME:
+            return codec
+    raise CodecError(f"no codec {name!r}; there are: {', '.join(c.NAME for c in codecs())}")
+
+
+def codec_of(data: bytes) -> Codec:
+    """The codec whose file this is, by its first bytes. Raises CodecError."""
+    for codec in codecs():
+        if codec.accept(data):
+            return codec
+    what = "empty" if not data else "of no format that Corec reads"
+    raise CodecError(f"the file is {what}; Corec reads: {', '.join(c.NAME for c in codecs())}")

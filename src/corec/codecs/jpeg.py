@@ -1,0 +1,179 @@
+"""JPEG (ITU-T T.81) through Pillow's libjpeg-turbo: gray or YCbCr 4:2:0, baseline or progressive.
+
+The coefficients are quantised here, because libjpeg rounds to the nearest level and the best
+quantiser for a given rate favours zero. The image whose transform has just these coefficients is handed to
+libjpeg, which finds them again. The envelope is an APP11 segment; see docs/format.md.
+"""
+
+import io
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from mozjpeg_lossless_optimization import optimize
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+
+from corec.errors import CodecError
+
+NAME = "jpeg"
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
+ROUNDING = 0.4
+"""The fractional part of an AC coefficient from which it is rounded up, is 1 - ROUNDING. The networks
+are trained with the same quantiser (training/proxies.py)."""
+LARGEST = 65500
+"""libjpeg's limit on width and height."""
+
+APP0, APP11, SOS = 0xE0, 0xEB, 0xDA
+SIGNATURE = b"Co"
+STRIP = 1024
+"""Rows that are transformed at a time, a multiple of 16: bounds the memory for large images."""
+
+
+def accept(data: bytes) -> bool:
+    """Whether the bytes begin with JPEG's SOI and another marker."""
+    return data[:3] == b"\xff\xd8\xff"
+
+
+def encode(image: np.ndarray, tables: np.ndarray) -> bytes:
+    """The smaller of a baseline and a progressive JPEG file of the image, without JFIF header or metadata.
+
+    Huffman tables are optimised, and MozJPEG searches the progressive file's scans (losslessly).
+    image: uint8 (H, W, 1) luma or (H, W, 3) YCbCr; tables: (1 or 2, 64) whole numbers in 1..255, in row
+    order, for luma and chroma. Raises CodecError for a size
+    that JPEG cannot hold.
+    """
+    height, width, planes = image.shape
+    if max(height, width) > LARGEST:
+        raise CodecError(f"JPEG holds at most {LARGEST} pixels a side, and this image has {width}x{height}")
+    pixels = np.empty(image.shape, np.uint8)
+    for top in range(0, height, STRIP):
+        strip = image[top : top + STRIP]
+        pixels[top : top + STRIP, :, 0] = quantised(strip[..., 0], tables[0])
+        for plane in range(1, planes):
+            chroma = quantised(halve(strip[..., plane]), tables[1])
+            pixels[top : top + STRIP, :, plane] = double(chroma)[: strip.shape[0], :width]
+    if planes == 1:
+        picture = Image.fromarray(pixels[..., 0])
+    else:
+        picture = Image.frombytes("YCbCr", (width, height), pixels.data)
+    qtables = [[int(q) for q in table] for table in tables]
+    file = io.BytesIO()
+    picture.save(file, "JPEG", qtables=qtables, subsampling=2 if planes == 3 else -1, optimize=True)
+    baseline = without_jfif(file.getvalue())
+    return min(baseline, without_jfif(optimize(file.getvalue())), key=len)
+
+
+def decode(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """The image of a JPEG file, uint8 (H, W, 1) luma or (H, W, 3) YCbCr, and its tables (1 or 2, 64).
+
+    Raises CodecError for damaged files and for anything but 8-bit gray and YCbCr.
+    """
+    with opened(data) as picture:
+        if picture.mode not in ("L", "RGB"):
+            raise CodecError(f"a JPEG file of mode {picture.mode} is none of ours")
+        tables = np.array([table for _, table in sorted(picture.quantization.items())], np.int64)
+        if picture.mode == "RGB":
+            picture.draft("YCbCr", picture.size)
+        pixels = np.asarray(picture)
+    return (pixels[..., None] if pixels.ndim == 2 else pixels), tables
+
+
+def size(data: bytes) -> tuple[int, int]:
+    """Width and height from the frame header. Raises CodecError."""
+    with opened(data) as picture:
+        return picture.size
+
+
+@contextmanager
+def opened(data: bytes) -> Iterator[JpegImageFile]:
+    """Pillow's view of a JPEG file; whatever it raises meanwhile becomes a CodecError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
+                assert isinstance(picture, JpegImageFile)
+                yield picture
+    except CodecError:
+        raise
+    except Exception as error:  # Pillow raises a dozen kinds on damaged files
+        raise CodecError(f"the JPEG data is damaged: {error}") from error
+
+
+def embed(data: bytes, envelope: bytes) -> bytes:
+    """The file with an APP11 segment behind SOI that holds "Co" and the envelope."""
+    payload = SIGNATURE + envelope
+    return data[:2] + struct.pack(">BBH", 0xFF, APP11, len(payload) + 2) + payload + data[2:]
+
+
+def extract(data: bytes) -> bytes | None:
+    """The envelope of a JPEG file, or None. Raises CodecError where the segments are damaged."""
+    for marker, start, stop in segments(data):
+        payload = data[start + 4 : stop]
+        if marker == APP11 and payload[:2] == SIGNATURE and len(payload) < 16:
+            return payload[2:]
+    return None
+
+
+def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """(marker, start, stop) of the segments between SOI and the first scan."""
+    at = 2
+    while True:
+        if at + 4 > len(data) or data[at] != 0xFF:
+            raise CodecError("the JPEG data is damaged: a marker is missing")
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        if marker == SOS:
+            return
+        if length < 2 or at + 2 + length > len(data):
+            raise CodecError("the JPEG data is damaged: a segment is cut short")
+        yield marker, at, at + 2 + length
+        at += 2 + length
+
+
+def without_jfif(data: bytes) -> bytes:
+    """The file without its JFIF segment, which says nothing that decoders do not assume anyway."""
+    for marker, start, stop in segments(data):
+        if marker == APP0:
+            return data[:start] + data[stop:]
+    return data
+
+
+def dct_matrix() -> np.ndarray:
+    """The orthonormal 8-point DCT-II (T.81, A.3.3), rows by frequency."""
+    n = np.arange(8)
+    matrix = np.cos(np.pi * (2 * n + 1) * n[:, None] / 16) / 2
+    matrix[0] /= np.sqrt(2)
+    return matrix.astype(np.float32)
+
+
+def quantised(plane: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """The plane (H, W) as it would be decoded from quantised coefficients, uint8, of the same shape."""
+    height, width = plane.shape
+    padded = np.pad(plane, [(0, -height % 8), (0, -width % 8)], mode="edge").astype(np.float32)
+    rows, columns = padded.shape
+    blocks = padded.reshape(rows // 8, 8, columns // 8, 8).transpose(0, 2, 1, 3) - 128
+    dct = dct_matrix()
+    steps = table.reshape(8, 8).astype(np.float32)
+    rounding = np.full((8, 8), ROUNDING, np.float32)
+    rounding[0, 0] = 0.5
+    levels = dct @ blocks @ dct.T / steps
+    levels = np.copysign(np.floor(np.abs(levels) + rounding), levels)
+    blocks = dct.T @ (levels * steps) @ dct + 128
+    decoded = blocks.transpose(0, 2, 1, 3).reshape(rows, columns)[:height, :width]
+    return np.clip(np.rint(decoded), 0, 255).astype(np.uint8)
+
+
+def halve(plane: np.ndarray) -> np.ndarray:
+    """Means of 2x2 cells (H, W) -> (ceil(H/2), ceil(W/2)); an odd edge counts twice, as in libjpeg."""
+    padded = np.pad(plane, [(0, plane.shape[0] % 2), (0, plane.shape[1] % 2)], mode="edge")
+    return padded.reshape(padded.shape[0] // 2, 2, padded.shape[1] // 2, 2).mean((1, 3))
+
+
+def double(plane: np.ndarray) -> np.ndarray:
+    """Every sample four times: what libjpeg's 2x2 mean undoes exactly."""
+    return plane.repeat(2, 0).repeat(2, 1)

@@ -1,0 +1,97 @@
+"""The models that come with Corec: one row of zoo/manifest.toml each.
+
+A model's number is in every file it wrote and never changes its meaning. Before version 1.0 a model may
+be retired: its number stays taken, and its files get an error that says so.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from corec.errors import ModelError
+
+ZOO = Path(__file__).parent / "zoo"
+
+
+@dataclass(frozen=True)
+class Model:
+    """All that is known of a model."""
+
+    name: str
+    number: int
+    """As in the envelope."""
+    method: str
+    """Module of corec.methods that trained it."""
+    codec: str
+    """Name of the codec between its two networks."""
+    color: bool
+    """True: three planes, YCbCr. False: luma."""
+    scale: int
+    """Picture size over compact image size: 2 or 1."""
+    default: bool
+    """Whether compress considers it unless told a model."""
+    steps: tuple[float, float]
+    """Range of the mean luma quantiser step, in levels, that it was trained for."""
+    shapes: tuple[tuple[float, ...], ...]
+    """Multipliers of the step, one row of 64 a quantisation table, in row order."""
+    compact: str
+    """File of the compact network in the zoo."""
+    compact_sha256: str
+    reconstruct: str
+    """File of the reconstruction network in the zoo."""
+    reconstruct_sha256: str
+    training: dict[str, Any]
+    """Recipe, data, steps, seconds, hardware, seed, commit."""
+
+    def tables(self, step: float) -> np.ndarray:
+        """Quantisation tables (1 or 2, 64) for a mean luma step, whole numbers in 1..255."""
+        return np.clip(np.rint(step * np.array(self.shapes)), 1, 255).astype(np.int64)
+
+    def log_step(self, tables: np.ndarray) -> np.ndarray:
+        """What the networks are told of the tables: (tables,), within the range they were trained for."""
+        trained = [np.log(self.tables(step)).mean(1) for step in self.steps]
+        return np.clip(np.log(tables).mean(1), *trained)
+
+
+@cache
+def read_manifest() -> tuple[tuple[Model, ...], dict[int, str]]:
+    """The models, and the names of retired ones by number. Raises ModelError for a damaged manifest."""
+    try:
+        manifest = tomllib.loads((ZOO / "manifest.toml").read_text())
+        rows = tuple(
+            Model(**{**row, "steps": tuple(row["steps"]), "shapes": tuple(map(tuple, row["shapes"]))})
+            for row in manifest.get("model", [])
+        )
+    except (OSError, tomllib.TOMLDecodeError, TypeError, KeyError) as error:
+        raise ModelError(f"the list of models cannot be read: {error}; reinstall Corec") from error
+    return rows, {row["number"]: row["name"] for row in manifest.get("retired", [])}
+
+
+def models() -> tuple[Model, ...]:
+    """All models, by number."""
+    return read_manifest()[0]
+
+
+def model_named(name: str) -> Model:
+    """The model of this name. Raises ModelError."""
+    for model in models():
+        if model.name == name:
+            return model
+    raise ModelError(f"no model {name!r}; there are: {', '.join(m.name for m in models())}")
+
+
+def model_numbered(number: int) -> Model:
+    """The model of this number. Raises ModelError for an unknown or retired one."""
+    for model in models():
+        if model.number == number:
+            return model
+    retired = read_manifest()[1]
+    if number in retired:
+        raise ModelError(
+            f"model {number} ({retired[number]}) was retired before version 1.0; this Corec cannot read it"
+        )
+    raise ModelError(f"the file needs model {number}, which this Corec does not have: update it")

@@ -1,0 +1,413 @@
+"""Files and arrays <-> Picture. docs/pictures.md has the rules that this module keeps, in one table.
+
+Everything between a decoded image and a Picture (16 to 8 bits, palette, colour profile, alpha, orientation)
+happens in small blocks, straight into the final array: a large picture is held once by Pillow and once here.
+"""
+
+import io
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, ImageColor, ImageFile
+
+from corec.errors import CorecError, FileError, PictureError
+
+LARGEST = 500_000_000
+"""Most pixels that a file may hold; above, it is taken for a decompression bomb."""
+
+Color = tuple[int, ...]
+Block = Callable[[slice, slice], np.ndarray]
+"""Rows and columns of a picture -> their levels, uint8 (h, w, 1 to 4); an even last number includes alpha."""
+
+_BLOCK = 1 << 18
+_DEEP = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
+_GRAY = {"1", "L", "LA", "La"} | _DEEP
+_COLOR = {"RGB", "RGBX", "RGBA", "RGBa", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB"}
+_DRAWINGS = {"EPS", "WMF"}
+"""Programs that draw a picture. Ghostscript, which runs EPS, is nothing to start on a file from anywhere."""
+_STILL = {"MPO", "PSD"}
+"""Formats whose further frames are not pages or an animation: a camera's second view, layers."""
+_STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: lambda upright: np.rot90(upright, 1),
+    7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
+    8: lambda upright: np.rot90(upright, -1),
+}
+"""EXIF orientation -> the view of an upright picture in which its rows lie as the file stores them."""
+_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
+    "png": ("PNG", {}),
+    "webp": ("WEBP", {"lossless": True}),
+    "tiff": ("TIFF", {"compression": "tiff_adobe_deflate"}),
+    "bmp": ("BMP", {}),
+    "ppm": ("PPM", {}),
+    "jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+}
+"""Name -> Pillow's name, and what it is told."""
+_SHORT = {"tif": "tiff", "jpg": "jpeg", "pgm": "ppm", "pnm": "ppm"}
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Pixels and nothing else: upright, opaque, 8 bits, gray or sRGB."""
+
+    pixels: np.ndarray
+    """uint8, (H, W) gray or (H, W, 3) sRGB, C-contiguous, at least one pixel."""
+
+    def __post_init__(self) -> None:
+        shape, dtype = self.pixels.shape, self.pixels.dtype
+        if dtype != np.uint8 or 0 in shape or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
+            raise PictureError(f"an array of {dtype} and shape {shape} cannot be a picture's pixels")
+        if not self.pixels.flags.c_contiguous:
+            raise PictureError("a picture's pixels must lie one after the other (np.ascontiguousarray)")
+
+    @property
+    def gray(self) -> bool:
+        return self.pixels.ndim == 2
+
+    @property
+    def width(self) -> int:
+        return int(self.pixels.shape[1])
+
+    @property
+    def height(self) -> int:
+        return int(self.pixels.shape[0])
+
+
+def read_picture(source: str | Path | bytes, background: str | None = None) -> Picture:
+    """The picture in a file of any kind that Pillow opens, or in a file's bytes.
+
+    Raises FileError where there is no readable file, PictureError for everything else.
+    """
+    color = _background(background)
+    if isinstance(source, bytes):
+        with _refusals("the picture"):
+            return _from_image(_opened(io.BytesIO(source)), color)
+    try:
+        stream: IO[bytes] = open(source, "rb")  # noqa: SIM115
+    except (OSError, ValueError) as error:
+        raise FileError(f"{source} cannot be read: {_reason(error)}") from error
+    with stream, _refusals(str(source)):
+        return _from_image(_opened(stream if stream.seekable() else io.BytesIO(stream.read())), color)
+
+
+def as_picture(image: np.ndarray | Image.Image, background: str | None = None) -> Picture:
+    """The picture in an array or a Pillow image. It may share the array's memory; the image stays as it is.
+
+    Arrays are uint8, uint16 (0..65535) or bool, (H, W) or (H, W, 1) gray, (H, W, 3) sRGB or (H, W, 4) with alpha.
+    """
+    color = _background(background)
+    with _refusals("the picture"):
+        if isinstance(image, Image.Image):
+            return _from_image(image, color)
+        if isinstance(image, np.ndarray):
+            return _from_array(np.asarray(image), color)
+        raise PictureError(f"must be a NumPy array or a Pillow image, not {type(image).__name__}")
+
+
+def write_picture(picture: Picture, path: Path, format: str | None = None) -> None:
+    """Write a picture to a path as it is: what a failure leaves there is the caller's to remove.
+
+    format: png, webp, tiff, bmp, ppm or jpeg, else the path's suffix decides. Only jpeg (95, 4:4:4) is lossy.
+    """
+    name = (format or Path(path).suffix).lower().removeprefix(".")
+    if (name := _SHORT.get(name, name)) not in _FORMATS:
+        raise PictureError(
+            f"{path} cannot be written: Corec writes {', '.join(_FORMATS)}, not {name or 'without suffix'}"
+        )
+    kind, options = _FORMATS[name]
+    try:
+        # Readable too: libtiff goes back to what it wrote.
+        with open(path, "w+b") as stream:
+            Image.fromarray(picture.pixels).save(stream, kind, **options)
+    except Exception as error:
+        # Only the operating system numbers its errors: the rest is what a format cannot hold.
+        wrong = FileError if isinstance(error, OSError) and error.errno else PictureError
+        raise wrong(f"{path} cannot be written: {_reason(error)}") from error
+
+
+@contextmanager
+def _refusals(name: str) -> Iterator[None]:
+    """Put the picture's name before what is wrong with it, whoever found it."""
+    try:
+        yield
+    except CorecError as error:
+        raise PictureError(f"{name} {error}") from error
+    except Exception as error:
+        # On damaged files Pillow raises whatever its parsers ran into: OSError, SyntaxError, ValueError, EOFError,
+        # KeyError, struct.error, zlib.error, OverflowError, MemoryError, ... A list of them would have holes.
+        raise PictureError(f"{name} cannot be read as a picture: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    text = error.strerror if isinstance(error, OSError) else None
+    return text or str(error) or type(error).__name__
+
+
+def _background(name: str | None) -> Color | None:
+    if name is None:
+        return None
+    try:
+        color = ImageColor.getrgb(name)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise PictureError(f"the background {name!r} is no colour: white, #rrggbb or rgb(r, g, b)") from error
+    if len(color) == 4 and color[3] < 255:
+        raise PictureError(f"the background {name!r} is itself transparent")
+    return tuple(color[:3])
+
+
+def _opened(stream: IO[bytes]) -> ImageFile.ImageFile:
+    """Image.open, but without its limit on pixels, which is global, lower than ours, and first of all a warning."""
+    stream.seek(0)
+    head = stream.read(16)
+    if not head:
+        raise PictureError("is empty")
+    tried: set[str] = set()
+    for load_plugins in (Image.preinit, Image.init):
+        load_plugins()
+        for kind in [kind for kind in Image.ID if kind not in tried]:
+            tried.add(kind)
+            factory, accept = Image.OPEN[kind]
+            try:
+                # A string instead of a truth value says that this Pillow was built without the format.
+                says = accept is None or accept(head)
+                if isinstance(says, str) or not says:
+                    continue
+                if kind in _DRAWINGS:
+                    raise PictureError(f"is a vector drawing ({kind}); export it as PNG first")
+                stream.seek(0)
+                image = factory(stream, "")
+                if kind == "PNG":
+                    # Pillow decodes past a wrong checksum; verifying ends the image's use.
+                    image.verify()
+                    stream.seek(0)
+                    image = factory(stream, "")
+                return image
+            except (SyntaxError, IndexError, TypeError, ValueError, struct.error) as error:
+                if kind == "PNG":
+                    raise PictureError(f"is a damaged PNG file: {_reason(error)}") from error
+                # else it is not of this kind after all
+    raise PictureError("is not a picture of a kind that Corec reads, or its beginning is damaged")
+
+
+def _from_image(image: Image.Image, background: Color | None) -> Picture:
+    width, height = image.size
+    if not width or not height:
+        raise PictureError("is empty")
+    if width * height > LARGEST:
+        raise PictureError(f"has {width} x {height} pixels; Corec reads up to {LARGEST // 1_000_000} megapixels")
+    if image.format not in _STILL and getattr(image, "n_frames", 1) > 1:
+        raise PictureError(f"has {image.n_frames} frames or pages; Corec takes one picture")  # type: ignore[attr-defined]
+    stored = _stored_as(image)
+    if image.mode not in _GRAY | _COLOR:
+        kind = "floating-point levels" if image.mode == "F" else f"pixels of kind {image.mode}"
+        raise PictureError(f"has {kind}; convert it to 8 or 16 bits first")
+    if hasattr(image, "_tile_size") and getattr(image, "_im", None) is None:
+        # For an uncompressed TIFF Pillow checks its own limit once more where it makes the memory; so it is made here.
+        image.im = Image.new(image.mode, image._tile_size).im
+    image.load()
+    levels = _levels_of(image, stored)
+
+    def block(rows: slice, columns: slice) -> np.ndarray:
+        return levels(image.crop((columns.start, rows.start, columns.stop, rows.stop)))
+
+    gray = image.mode in _GRAY or stored == "LA;16B"
+    return _assembled(image.size, gray, block, background, _orientation(image))
+
+
+def _from_array(array: np.ndarray, background: Color | None) -> Picture:
+    if not array.size:
+        raise PictureError(f"is empty: its shape is {array.shape}")
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise PictureError(f"has shape {array.shape}, not (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
+    if array.dtype.kind == "f":
+        raise PictureError(
+            f"has {array.dtype} levels, not uint8; if they lie in 0..1: (x.clip(0, 1) * 255 + 0.5).astype(np.uint8)"
+        )
+    if array.dtype not in (np.dtype(np.bool_), np.dtype(np.uint8)) and (array.dtype.kind, array.itemsize) != ("u", 2):
+        raise PictureError(f"has {array.dtype} levels, not uint8 or uint16; if they lie in 0..255: x.astype(np.uint8)")
+    planes = array if array.ndim == 3 else array[..., None]
+    if array.dtype == np.uint8 and planes.shape[2] != 4:
+        return Picture(np.ascontiguousarray(planes[..., 0] if planes.shape[2] == 1 else planes))
+
+    def block(rows: slice, columns: slice) -> np.ndarray:
+        part = planes[rows, columns]
+        if part.dtype.kind == "b":
+            return part.astype(np.uint8) * np.uint8(255)
+        return part if part.dtype == np.uint8 else _scaled(part, 65535)
+
+    return _assembled((array.shape[1], array.shape[0]), planes.shape[2] == 1, block, background, 1)
+
+
+def _assembled(size: tuple[int, int], gray: bool, block: Block, background: Color | None, orientation: int) -> Picture:
+    """Join a picture of `size` (width, height, as stored) from its blocks: opaque and upright."""
+    if gray and background and len(set(background)) > 1:
+        # A coloured background makes a gray picture a colour one, but only where it shows.
+        gray = not any((part := block(*at)).shape[2] == 2 and part[..., 1].min() < 255 for at in _blocks(size))
+    shape = size if orientation >= 5 else size[::-1]
+    pixels = np.empty(shape if gray else (*shape, 3), np.uint8)
+    stored = _STORED[orientation](pixels)
+    for at in _blocks(size):
+        part = _opaque(block(*at), background, gray)
+        stored[at] = part[..., 0] if gray else part
+    return Picture(pixels)
+
+
+def _blocks(size: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+    width, height = size
+    columns = min(width, _BLOCK)
+    rows = max(1, _BLOCK // columns)
+    for top in range(0, height, rows):
+        for left in range(0, width, columns):
+            yield slice(top, min(height, top + rows)), slice(left, min(width, left + columns))
+
+
+def _opaque(part: np.ndarray, background: Color | None, gray: bool) -> np.ndarray:
+    """(h, w, 1 to 4) -> (h, w, 1) if gray, else something that fits (h, w, 3)."""
+    if part.shape[2] % 2:
+        return part
+    levels, alpha = part[..., :-1], part[..., -1:]
+    if alpha.min() == 255:
+        return levels
+    if background is None:
+        raise PictureError(
+            "has transparent pixels; choose a colour behind them with --background (Python: background=)"
+        )
+    behind = np.array(background[:1] if gray else background, np.uint16)
+    weight = alpha.astype(np.uint16)
+    return ((levels * weight + behind * (255 - weight) + 127) // 255).astype(np.uint8)
+
+
+def _stored_as(image: Image.Image) -> str:
+    """How the file packs its pixels, in Pillow's words ("RGB;16B"); known only before they are decoded."""
+    tiles = getattr(image, "tile", None)
+    packing = tiles[0][3] if tiles else ""
+    return str(packing[0] if isinstance(packing, tuple) and packing else packing)
+
+
+def _levels_of(image: Image.Image, stored: str) -> Callable[[Image.Image], np.ndarray]:
+    """How to make levels (h, w, 1 to 4) of a part of this image: 8 bits, gray or sRGB, alpha if it has any."""
+    profile = image.info.get("icc_profile")
+    profile = profile if isinstance(profile, bytes) else b""
+    key = image.info.get("transparency")
+    if image.mode in _DEEP:
+        return _deep_levels(image, stored, key, _gray_table(profile))
+    if image.mode in _GRAY or stored == "LA;16B":
+        table = _gray_table(profile)
+
+        def gray_levels(part: Image.Image) -> np.ndarray:
+            planes = _planes(_converted(part, key, stored))
+            # Pillow spreads 16-bit gray with alpha over RGBA.
+            planes = planes[..., [0, 3]] if planes.shape[2] == 4 else planes.copy()
+            planes[..., 0] = table[planes[..., 0]]
+            return planes
+
+        return gray_levels
+    if image.mode == "LAB":
+        transform = _transform(ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")), "LAB")
+    else:
+        transform = _transform(profile, "CMYK" if image.mode == "CMYK" else "RGB")
+
+    def color_levels(part: Image.Image) -> np.ndarray:
+        if transform is not None and part.mode in ("CMYK", "LAB"):
+            return _planes(transform.apply(part))
+        part = _converted(part, key, stored)
+        if transform is None:
+            return _planes(part)
+        planes = _planes(transform.apply(part.convert("RGB")))
+        return np.dstack([planes, _planes(part)[..., 3]]) if part.mode == "RGBA" else planes
+
+    return color_levels
+
+
+def _deep_levels(
+    image: Image.Image, stored: str, key: object, table: np.ndarray
+) -> Callable[[Image.Image], np.ndarray]:
+    white_is_zero = getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0
+    peak = 4095 if stored == "I;12" else 65535
+
+    def levels(part: Image.Image) -> np.ndarray:
+        deep = _planes(part)
+        if deep.min() < 0 or deep.max() > peak:
+            raise PictureError(f"has gray levels outside 0..{peak}; convert it to 8 or 16 bits first")
+        # Pillow inverts such TIFF files up to 8 bits, and leaves deeper ones as they are.
+        gray = table[_scaled(peak - deep if white_is_zero else deep, peak)]
+        return gray if not isinstance(key, int) else np.dstack([gray, np.where(deep == key, 0, 255).astype(np.uint8)])
+
+    return levels
+
+
+def _converted(part: Image.Image, key: object, stored: str) -> Image.Image:
+    """To L, LA, RGB or RGBA. A colour key is given as the file has it, the pixels as Pillow has scaled them."""
+    if stored in ("L;2", "L;4") and isinstance(key, int):
+        part.info["transparency"] = key * (85 if stored == "L;2" else 17)
+    elif stored == "RGB;16B" and isinstance(key, tuple):
+        part.info["transparency"] = tuple(level >> 8 for level in key)
+    mode = "L" if part.mode in _GRAY else "RGB"
+    if part.has_transparency_data:
+        mode += "A"
+    return part if part.mode == mode else part.convert(mode)
+
+
+def _planes(part: Image.Image) -> np.ndarray:
+    planes = np.asarray(part)
+    return planes if planes.ndim == 3 else planes[..., None]
+
+
+def _scaled(levels: np.ndarray, peak: int) -> np.ndarray:
+    """0..peak -> 0..255, rounded."""
+    return ((levels.astype(np.uint32) * 255 + peak // 2) // peak).astype(np.uint8)
+
+
+def _transform(profile: bytes | ImageCms.ImageCmsProfile, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """From a profile to sRGB. None where it changes nothing, cannot be understood, or is for other pixels."""
+    if not profile:
+        return None
+    try:
+        if isinstance(profile, bytes):
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        # In-gamut colours stay what they are, and black stays black.
+        intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
+        srgb = ImageCms.createProfile("sRGB")
+        transform = ImageCms.buildTransform(profile, srgb, mode, "RGB", intent, flags)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
+    if mode == "RGB":
+        # sRGB goes by many names, so it is known by what it does: colours move by one level at most.
+        steps = np.arange(0, 256, 15, dtype=np.uint8)
+        cube = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(len(steps), -1, 3)
+        moved = np.asarray(transform.apply(Image.fromarray(cube))).astype(int) - cube
+        if np.abs(moved).max() <= 1:
+            return None
+    return transform
+
+
+def _gray_table(profile: bytes) -> np.ndarray:
+    """Gray level -> that of sRGB. Some gray files carry a colour profile: then gray is equal red, green and blue."""
+    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    if (transform := _transform(profile, "L")) is None:
+        if (transform := _transform(profile, "RGB")) is None:
+            return np.arange(256, dtype=np.uint8)
+        ramp = ramp.convert("RGB")
+    return np.asarray(transform.apply(ramp))[0, :, 1].copy()
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8. Damaged EXIF data is no reason to refuse good pixels."""
+    try:
+        orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except MemoryError:
+        raise
+    except Exception:
+        return 1
+    return orientation if orientation in _STORED else 1

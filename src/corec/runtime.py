@@ -1,0 +1,61 @@
+"""ONNX Runtime: arrays in, arrays out; one session for each model file and thread budget."""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from corec.errors import ModelError
+
+
+class Network:
+    """A loaded network: (H, W, C) float32 in 0..1 and the steps -> (H', W', C) float32."""
+
+    def __init__(self, data: bytes, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = False  # tiles are few and large: give their memory back
+        options.log_severity_level = 3
+        try:
+            self.session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises a dozen kinds
+            raise ModelError(f"a network cannot be loaded: {error}") from error
+
+    def __call__(self, image: np.ndarray, log_step: np.ndarray) -> np.ndarray:
+        """image (H, W, C) in 0..1, of a size the network takes; log_step (tables,): the natural
+        logarithm of each quantisation table's geometric mean."""
+        batch = np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32)
+        try:
+            output = self.session.run(None, {"image": batch, "log_step": log_step.astype(np.float32)[None]})[0]
+        except Exception as error:
+            raise ModelError(f"a network failed on an image of {image.shape[1]}x{image.shape[0]}: {error}") from error
+        return np.asarray(output)[0].transpose(1, 2, 0)
+
+
+@lru_cache(maxsize=8)
+def network(path: Path, sha256: str, threads: int = 0) -> Network:
+    """The network of a file whose checksum must agree; loaded once. threads: 0 for all allowed cores.
+
+    Raises ModelError for a missing or altered file.
+    """
+    import hashlib
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"the model file {path.name} is missing or unreadable: reinstall Corec") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ModelError(f"the model file {path.name} was altered (its sha256 differs): reinstall Corec")
+    return Network(data, threads or available_threads())
+
+
+def available_threads() -> int:
+    """OMP_NUM_THREADS if set, else the cores that this process may use."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdigit() and int(wanted) > 0:
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
