@@ -21,8 +21,10 @@ LARGEST = 500_000_000
 """Most pixels that a file may hold; above, it is taken for a decompression bomb."""
 
 Color = tuple[int, ...]
+Levels = Callable[[Image.Image], np.ndarray]
+"""Part of an image -> its levels, uint8 (h, w, 1 to 4), gray or sRGB; an even last number includes alpha."""
 Block = Callable[[slice, slice], np.ndarray]
-"""Rows and columns of a picture -> their levels, uint8 (h, w, 1 to 4); an even last number includes alpha."""
+"""Rows and columns of a picture -> their levels, as above."""
 
 _BLOCK = 1 << 18
 _DEEP = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
@@ -96,7 +98,9 @@ def read_picture(source: str | Path | bytes, background: str | None = None) -> P
     except (OSError, ValueError) as error:
         raise FileError(f"{source} cannot be read: {_reason(error)}") from error
     with stream, _refusals(str(source)):
-        return _from_image(_opened(stream if stream.seekable() else io.BytesIO(stream.read())), color)
+        # A pipe cannot be read twice, and finding the kind of a file takes that.
+        stored = stream if stream.seekable() else io.BytesIO(stream.read())
+        return _from_image(_opened(stored, Path(source).suffix.lower()), color)
 
 
 def as_picture(image: np.ndarray | Image.Image, background: str | None = None) -> Picture:
@@ -166,43 +170,40 @@ def _background(name: str | None) -> Color | None:
     return tuple(color[:3])
 
 
-def _opened(stream: IO[bytes]) -> ImageFile.ImageFile:
+def _opened(stream: IO[bytes], suffix: str = "") -> ImageFile.ImageFile:
     """Image.open, but without its limit on pixels, which is global, lower than ours, and first of all a warning."""
     stream.seek(0)
     head = stream.read(16)
     if not head:
         raise PictureError("is empty")
-    tried: set[str] = set()
-    for load_plugins in (Image.preinit, Image.init):
-        load_plugins()
-        for kind in [kind for kind in Image.ID if kind not in tried]:
-            tried.add(kind)
-            factory, accept = Image.OPEN[kind]
-            try:
-                # A string instead of a truth value says that this Pillow was built without the format.
-                says = accept is None or accept(head)
-                if isinstance(says, str) or not says:
-                    continue
-                if kind in _DRAWINGS:
-                    raise PictureError(f"is a vector drawing ({kind}); export it as PNG first")
+    Image.init()
+    for kind in list(Image.ID):
+        factory, accept = Image.OPEN[kind]
+        try:
+            # Anything looks like a format without a signature (TGA). A string says that Pillow lacks the format.
+            says = accept(head) if accept else Image.EXTENSION.get(suffix) == kind
+            if isinstance(says, str) or not says:
+                continue
+            if kind in _DRAWINGS:
+                raise PictureError(f"is a vector drawing ({kind}); export it as PNG first")
+            stream.seek(0)
+            image = factory(stream, "")
+            if kind == "PNG":
+                # Pillow decodes past a wrong checksum; verifying ends the image's use.
+                image.verify()
                 stream.seek(0)
                 image = factory(stream, "")
-                if kind == "PNG":
-                    # Pillow decodes past a wrong checksum; verifying ends the image's use.
-                    image.verify()
-                    stream.seek(0)
-                    image = factory(stream, "")
-                return image
-            except (SyntaxError, IndexError, TypeError, ValueError, struct.error) as error:
-                if kind == "PNG":
-                    raise PictureError(f"is a damaged PNG file: {_reason(error)}") from error
-                # else it is not of this kind after all
+            return image
+        except (SyntaxError, IndexError, TypeError, ValueError, struct.error) as error:
+            if kind == "PNG":
+                raise PictureError(f"is a damaged PNG file: {_reason(error)}") from error
+            # else it is not of this kind after all
     raise PictureError("is not a picture of a kind that Corec reads, or its beginning is damaged")
 
 
 def _from_image(image: Image.Image, background: Color | None) -> Picture:
     width, height = image.size
-    if not width or not height:
+    if not width * height:
         raise PictureError("is empty")
     if width * height > LARGEST:
         raise PictureError(f"has {width} x {height} pixels; Corec reads up to {LARGEST // 1_000_000} megapixels")
@@ -211,7 +212,7 @@ def _from_image(image: Image.Image, background: Color | None) -> Picture:
     stored = _stored_as(image)
     if image.mode not in _GRAY | _COLOR:
         kind = "floating-point levels" if image.mode == "F" else f"pixels of kind {image.mode}"
-        raise PictureError(f"has {kind}; convert it to 8 or 16 bits first")
+        raise PictureError(f"has {kind}; convert them to 8 or 16 bits first")
     if hasattr(image, "_tile_size") and getattr(image, "_im", None) is None:
         # For an uncompressed TIFF Pillow checks its own limit once more where it makes the memory; so it is made here.
         image.im = Image.new(image.mode, image._tile_size).im
@@ -221,8 +222,7 @@ def _from_image(image: Image.Image, background: Color | None) -> Picture:
     def block(rows: slice, columns: slice) -> np.ndarray:
         return levels(image.crop((columns.start, rows.start, columns.stop, rows.stop)))
 
-    gray = image.mode in _GRAY or stored == "LA;16B"
-    return _assembled(image.size, gray, block, background, _orientation(image))
+    return _assembled(image.size, image.mode in _GRAY or stored == "LA;16B", block, background, _orientation(image))
 
 
 def _from_array(array: np.ndarray, background: Color | None) -> Picture:
@@ -231,10 +231,8 @@ def _from_array(array: np.ndarray, background: Color | None) -> Picture:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise PictureError(f"has shape {array.shape}, not (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
     if array.dtype.kind == "f":
-        raise PictureError(
-            f"has {array.dtype} levels, not uint8; if they lie in 0..1: (x.clip(0, 1) * 255 + 0.5).astype(np.uint8)"
-        )
-    if array.dtype not in (np.dtype(np.bool_), np.dtype(np.uint8)) and (array.dtype.kind, array.itemsize) != ("u", 2):
+        raise PictureError(f"has {array.dtype} levels; make 0..1 uint8: (x.clip(0, 1) * 255 + 0.5).astype(np.uint8)")
+    if (array.dtype.kind, array.itemsize) not in (("b", 1), ("u", 1), ("u", 2)):
         raise PictureError(f"has {array.dtype} levels, not uint8 or uint16; if they lie in 0..255: x.astype(np.uint8)")
     planes = array if array.ndim == 3 else array[..., None]
     if array.dtype == np.uint8 and planes.shape[2] != 4:
@@ -280,9 +278,7 @@ def _opaque(part: np.ndarray, background: Color | None, gray: bool) -> np.ndarra
     if alpha.min() == 255:
         return levels
     if background is None:
-        raise PictureError(
-            "has transparent pixels; choose a colour behind them with --background (Python: background=)"
-        )
+        raise PictureError("has transparent pixels; choose a colour for them with --background (Python: background=)")
     behind = np.array(background[:1] if gray else background, np.uint16)
     weight = alpha.astype(np.uint16)
     return ((levels * weight + behind * (255 - weight) + 127) // 255).astype(np.uint8)
@@ -295,11 +291,9 @@ def _stored_as(image: Image.Image) -> str:
     return str(packing[0] if isinstance(packing, tuple) and packing else packing)
 
 
-def _levels_of(image: Image.Image, stored: str) -> Callable[[Image.Image], np.ndarray]:
-    """How to make levels (h, w, 1 to 4) of a part of this image: 8 bits, gray or sRGB, alpha if it has any."""
-    profile = image.info.get("icc_profile")
-    profile = profile if isinstance(profile, bytes) else b""
-    key = image.info.get("transparency")
+def _levels_of(image: Image.Image, stored: str) -> Levels:
+    """How to make levels of a part of this image."""
+    profile, key = image.info.get("icc_profile") or b"", image.info.get("transparency")
     if image.mode in _DEEP:
         return _deep_levels(image, stored, key, _gray_table(profile))
     if image.mode in _GRAY or stored == "LA;16B":
@@ -313,13 +307,11 @@ def _levels_of(image: Image.Image, stored: str) -> Callable[[Image.Image], np.nd
             return planes
 
         return gray_levels
-    if image.mode == "LAB":
-        transform = _transform(ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")), "LAB")
-    else:
-        transform = _transform(profile, "CMYK" if image.mode == "CMYK" else "RGB")
+    space = image.mode if image.mode in ("CMYK", "LAB") else "RGB"
+    transform = _transform(ImageCms.createProfile("LAB") if space == "LAB" else profile, space)
 
     def color_levels(part: Image.Image) -> np.ndarray:
-        if transform is not None and part.mode in ("CMYK", "LAB"):
+        if transform is not None and space != "RGB":
             return _planes(transform.apply(part))
         part = _converted(part, key, stored)
         if transform is None:
@@ -330,9 +322,7 @@ def _levels_of(image: Image.Image, stored: str) -> Callable[[Image.Image], np.nd
     return color_levels
 
 
-def _deep_levels(
-    image: Image.Image, stored: str, key: object, table: np.ndarray
-) -> Callable[[Image.Image], np.ndarray]:
+def _deep_levels(image: Image.Image, stored: str, key: object, table: np.ndarray) -> Levels:
     white_is_zero = getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0
     peak = 4095 if stored == "I;12" else 65535
 
@@ -369,17 +359,16 @@ def _scaled(levels: np.ndarray, peak: int) -> np.ndarray:
     return ((levels.astype(np.uint32) * 255 + peak // 2) // peak).astype(np.uint8)
 
 
-def _transform(profile: bytes | ImageCms.ImageCmsProfile, mode: str) -> ImageCms.ImageCmsTransform | None:
+def _transform(profile: Any, mode: str) -> ImageCms.ImageCmsTransform | None:
     """From a profile to sRGB. None where it changes nothing, cannot be understood, or is for other pixels."""
     if not profile:
         return None
     try:
-        if isinstance(profile, bytes):
-            profile = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile) if isinstance(profile, bytes) else profile)
         # In-gamut colours stay what they are, and black stays black.
         intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
         srgb = ImageCms.createProfile("sRGB")
-        transform = ImageCms.buildTransform(profile, srgb, mode, "RGB", intent, flags)
+        transform = ImageCms.buildTransform(source, srgb, mode, "RGB", intent, flags)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None
     if mode == "RGB":
@@ -387,8 +376,7 @@ def _transform(profile: bytes | ImageCms.ImageCmsProfile, mode: str) -> ImageCms
         steps = np.arange(0, 256, 15, dtype=np.uint8)
         cube = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(len(steps), -1, 3)
         moved = np.asarray(transform.apply(Image.fromarray(cube))).astype(int) - cube
-        if np.abs(moved).max() <= 1:
-            return None
+        return transform if np.abs(moved).max() > 1 else None
     return transform
 
 
@@ -406,8 +394,6 @@ def _orientation(image: Image.Image) -> int:
     """1 to 8. Damaged EXIF data is no reason to refuse good pixels."""
     try:
         orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except MemoryError:
-        raise
     except Exception:
         return 1
     return orientation if orientation in _STORED else 1

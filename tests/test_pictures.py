@@ -1,0 +1,497 @@
+"""Any picture is taken as its owner sees it, or refused in one line: the table in docs/pictures.md, row by row."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from corec import picture as module
+from corec.errors import CorecError, FileError, PictureError
+from corec.picture import Picture, as_picture, read_picture, write_picture
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 256, shape, np.uint8)
+
+
+def smooth(height: int = 40, width: int = 56) -> np.ndarray:
+    y, x = np.mgrid[0:height, 0:width]
+    return np.stack([255 * x // width, 255 * y // height, 255 * (x + y) // (width + height)], -1).astype(np.uint8)
+
+
+def file_of(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def refusal(call: Callable[[], object], kind: type[CorecError] = PictureError) -> str:
+    with pytest.raises(kind) as caught:
+        call()
+    text = str(caught.value)
+    assert text and "\n" not in text
+    return text
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png(width: int, depth: int, kind: int, row: bytes, *chunks: bytes, height: int = 1) -> bytes:
+    """A PNG file with one row of packed samples: for what Pillow cannot write."""
+    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+    body = b"".join(chunks) + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body
+
+
+def icc(space: bytes, connection: bytes, tags: dict[bytes, bytes], kind: bytes = b"mntr") -> bytes:
+    """An ICC profile (version 2.4)."""
+    table, data = struct.pack(">I", len(tags)), b""
+    for name, value in tags.items():
+        table += name + struct.pack(">II", 132 + 12 * len(tags) + len(data), len(value))
+        data += value + bytes(-len(value) % 4)
+    head = bytes(4) + b"\x02\x40\0\0" + kind + space + connection + struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp"
+    head = head.ljust(64, b"\0") + xyz(0.9642, 1, 0.8249)[8:]
+    body = head.ljust(124, b"\0") + table + data
+    return struct.pack(">I", len(body) + 4) + body
+
+
+def xyz(*values: float) -> bytes:
+    return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(65536 * v) for v in values))
+
+
+def gamma(value: float) -> bytes:
+    return b"curv" + struct.pack(">IIH", 0, 1, round(256 * value))
+
+
+WHITE = {b"wtpt": xyz(0.9642, 1, 0.8249)}
+LINEAR_GRAY = icc(b"GRAY", b"XYZ ", WHITE | {b"kTRC": gamma(1.0)})
+
+
+def rgb_profile(red: bytes = b"r", green: bytes = b"g", power: float = 2.2) -> bytes:
+    """sRGB's primaries under the channels' names or exchanged."""
+    primaries = [xyz(0.4361, 0.2225, 0.0139), xyz(0.3851, 0.7169, 0.0971), xyz(0.1431, 0.0606, 0.7139)]
+    tags = {name + b"XYZ": value for name, value in zip((red, green, b"b"), primaries, strict=True)}
+    return icc(b"RGB ", b"XYZ ", WHITE | tags | {name + b"TRC": gamma(power) for name in (b"r", b"g", b"b")})
+
+
+def cmyk_profile() -> bytes:
+    """Full cyan is a middle gray, paper is white, everything with black is black; corners of a 2^4 grid."""
+    corners = b""
+    for corner in range(16):
+        cyan, black = corner >> 3 & 1, corner & 1
+        corners += bytes([0 if black else 140 if cyan else 255, 128, 128])
+    identity = struct.pack(">9i", *(65536 if i % 4 == 0 else 0 for i in range(9)))
+    lut = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + identity + bytes(range(256)) * 4 + corners + bytes(range(256)) * 3
+    return icc(b"CMYK", b"Lab ", WHITE | {b"A2B0": lut}, b"prtr")
+
+
+def srgb_profile() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+# Shapes and kinds of pixels
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (7, 3), (2, 1), (333, 1001)])
+@pytest.mark.parametrize("planes", [(), (3,)])
+def test_any_shape(size: tuple[int, int], planes: tuple[int, ...]) -> None:
+    pixels = noise(*size, *planes)
+    picture = read_picture(file_of(Image.fromarray(pixels)))
+    assert np.array_equal(picture.pixels, pixels)
+    assert (picture.height, picture.width, picture.gray) == (*size, not planes)
+    assert picture.pixels.flags.c_contiguous
+
+
+def test_a_row_longer_than_a_block() -> None:
+    pixels = noise(2, module._BLOCK + 5)
+    assert np.array_equal(read_picture(file_of(Image.fromarray(pixels), compress_level=1)).pixels, pixels)
+
+
+def test_path_text_and_bytes_are_the_same(tmp_path: Path) -> None:
+    pixels = noise(5, 6, 3)
+    path = tmp_path / "photo.jpg"  # the content counts, not the suffix
+    path.write_bytes(file_of(Image.fromarray(pixels)))
+    for source in (path, str(path), path.read_bytes()):
+        assert np.array_equal(read_picture(source).pixels, pixels)
+
+
+def test_bilevel() -> None:
+    image = Image.fromarray(noise(9, 11)).convert("1")
+    assert np.array_equal(read_picture(file_of(image)).pixels, np.asarray(image.convert("L")))
+
+
+def test_deep_gray_is_rounded_to_8_bits() -> None:
+    levels = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    expected = np.rint(levels / 257).astype(np.uint8)
+    for kind in ("PNG", "TIFF", "PPM"):
+        assert np.array_equal(read_picture(file_of(Image.fromarray(levels), kind)).pixels, expected), kind
+    assert np.array_equal(as_picture(Image.fromarray(levels.astype(np.int32))).pixels, expected)
+
+
+def test_deep_color_keeps_its_high_bytes() -> None:
+    row = struct.pack(">6H", 0, 0x12FF, 0xFFFF, 0x8000, 0x00FF, 0x0100)
+    assert read_picture(png(2, 16, 2, row)).pixels.tolist() == [[[0, 0x12, 255], [128, 0, 1]]]
+
+
+def test_deep_gray_with_alpha_is_gray() -> None:
+    row = struct.pack(">4H", 0x1234, 0xFFFF, 0x8000, 0xFFFF)
+    assert read_picture(png(2, 16, 4, row)).pixels.tolist() == [[0x12, 0x80]]
+
+
+def test_white_is_zero_tiff_is_not_a_negative() -> None:
+    deep = Image.fromarray(np.array([[0, 257, 65535]], np.uint16))
+    assert read_picture(file_of(deep, "TIFF", tiffinfo={262: 0})).pixels.tolist() == [[255, 254, 0]]
+
+
+def test_12_bit_tiff_is_not_dark() -> None:
+    tags = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 3)]
+    table = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    data = b"II*\0" + struct.pack("<I", 12) + b"\xff\xf8\0" + b"\0" + struct.pack("<H", len(tags)) + table + bytes(4)
+    assert read_picture(data).pixels.tolist() == [[255, 128]]
+
+
+@pytest.mark.parametrize("levels", [np.float32([[0.5]]), np.int32([[-1]]), np.int32([[65536]])])
+def test_levels_of_unknown_range_are_refused(levels: np.ndarray) -> None:
+    assert "16 bits" in refusal(lambda: read_picture(file_of(Image.fromarray(levels), "TIFF")))
+
+
+def test_palette() -> None:
+    image = Image.fromarray(smooth()).quantize(16)
+    assert np.array_equal(read_picture(file_of(image)).pixels, np.asarray(image.convert("RGB")))
+    assert np.array_equal(read_picture(file_of(image, "GIF")).pixels, np.asarray(image.convert("RGB")))
+
+
+def test_cmyk() -> None:
+    image = Image.fromarray(smooth()).convert("CMYK")
+    assert np.abs(read_picture(file_of(image, "TIFF")).pixels.astype(int) - smooth()).max() <= 1
+    # Pillow, like Adobe's programs, writes such JPEG files inverted, and says so in them.
+    assert np.abs(read_picture(file_of(image, "JPEG", quality=100)).pixels.astype(int) - smooth()).max() < 12
+
+
+def test_cmyk_by_its_profile() -> None:
+    image = Image.new("CMYK", (3, 1))
+    image.putdata([(0, 0, 0, 0), (255, 0, 0, 0), (0, 0, 0, 255)])
+    white, cyan, black = read_picture(file_of(image, "TIFF", icc_profile=cmyk_profile())).pixels[0].astype(int)
+    assert white.min() >= 254 and black.max() <= 1
+    assert np.ptp(cyan) <= 2 and 120 < cyan[0] < 145
+
+
+@pytest.mark.parametrize("mode", ["YCbCr", "HSV", "RGBX"])
+def test_other_color_models(mode: str) -> None:
+    assert np.abs(as_picture(Image.fromarray(smooth()).convert(mode)).pixels.astype(int) - smooth()).max() <= 6
+
+
+def test_lab() -> None:
+    srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    muted = smooth() // 2 + 64  # 8 bits of L, a and b are coarse where colours are strong
+    image = ImageCms.profileToProfile(Image.fromarray(muted), srgb, lab, outputMode="LAB")
+    assert image is not None
+    assert np.abs(read_picture(file_of(image, "TIFF")).pixels.astype(int) - muted).max() <= 8
+
+
+# Alpha
+
+
+def with_alpha(mode: str, alpha: int) -> Image.Image:
+    image = Image.fromarray(smooth() if mode == "RGBA" else smooth()[..., 0]).convert(mode)
+    image.putalpha(alpha)
+    return image
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_opaque_alpha_is_dropped(mode: str) -> None:
+    expected = smooth() if mode == "RGBA" else smooth()[..., 0]
+    assert np.array_equal(read_picture(file_of(with_alpha(mode, 255))).pixels, expected)
+    assert np.array_equal(read_picture(file_of(with_alpha(mode, 255)), "red").pixels, expected)
+
+
+@pytest.mark.parametrize("mode", ["LA", "La", "RGBA", "RGBa", "PA"])
+def test_transparent_pixels_need_a_background(mode: str) -> None:
+    image = with_alpha("LA" if mode[0] == "L" else "RGBA", 254).convert(mode)
+    text = refusal(lambda: as_picture(image))
+    assert "--background" in text and "background=" in text
+
+
+def test_background_shows_through() -> None:
+    image = Image.fromarray(np.array([[[200, 100, 0, 0], [200, 100, 0, 255], [200, 100, 0, 51]]], np.uint8))
+    over = read_picture(file_of(image), "#0a64ff").pixels[0].tolist()
+    assert over == [[10, 100, 255], [200, 100, 0], [48, 100, 204]]
+
+
+def test_gray_stays_gray_on_gray() -> None:
+    image = Image.fromarray(np.array([[[100, 0], [100, 255]]], np.uint8), "LA")
+    assert read_picture(file_of(image), "white").pixels.tolist() == [[255, 100]]
+    assert read_picture(file_of(image), "red").pixels.tolist() == [[[255, 0, 0], [100, 100, 100]]]
+
+
+@pytest.mark.parametrize("name", ["whitish", "#12", "", "#ff000080"])
+def test_background_must_be_a_color(name: str) -> None:
+    assert repr(name) in refusal(lambda: read_picture(file_of(Image.new("L", (1, 1))), name))
+
+
+KEYED = [
+    png(8, 1, 0, b"\xf0", chunk(b"tRNS", b"\0\1")),
+    png(2, 2, 0, b"\xc0", chunk(b"tRNS", b"\0\3")),
+    png(2, 4, 0, b"\xf0", chunk(b"tRNS", b"\0\x0f")),
+    png(2, 8, 0, b"\xff\0", chunk(b"tRNS", b"\0\xff")),
+    png(2, 16, 0, b"\x12\x34\0\0", chunk(b"tRNS", b"\x12\x34")),
+    png(2, 8, 2, b"\x01\x02\x03\0\0\0", chunk(b"tRNS", b"\0\1\0\2\0\3")),
+    png(2, 16, 2, b"\x11\x12" * 3 + bytes(6), chunk(b"tRNS", b"\x11\x12" * 3)),
+    png(2, 1, 3, b"\x80", chunk(b"PLTE", bytes(6)), chunk(b"tRNS", b"\xff\0")),
+]
+
+
+@pytest.mark.parametrize("data", KEYED)
+def test_a_transparent_color_of_png_is_transparent(data: bytes) -> None:
+    assert "--background" in refusal(lambda: read_picture(data))
+    picture = read_picture(data, "white")
+    assert picture.pixels[0, 0].min() == 255 and picture.pixels[0, -1].max() == 0
+
+
+# Profiles and orientation
+
+
+def test_srgb_by_any_name_changes_nothing() -> None:
+    assert np.array_equal(read_picture(file_of(Image.fromarray(smooth()), icc_profile=srgb_profile())).pixels, smooth())
+
+
+def test_profiles_are_applied() -> None:
+    swapped = rgb_profile(red=b"g", green=b"r")
+    pixels = read_picture(file_of(Image.fromarray(smooth()), icc_profile=swapped)).pixels.astype(int)
+    middle = smooth().min(-1) > 60  # darker, sRGB is not a power of 2.2
+    assert np.abs(pixels - smooth()[..., [1, 0, 2]])[middle].max() <= 3
+
+
+def test_profiles_go_with_alpha_and_palettes() -> None:
+    data = file_of(Image.fromarray(np.array([[[128, 128, 128, 128]]], np.uint8)), icc_profile=rgb_profile(power=1.0))
+    assert np.abs(read_picture(data, "black").pixels.astype(int) - 94).max() <= 1  # 188 under half a cover
+    data = file_of(Image.new("P", (1, 1), 0), icc_profile=rgb_profile(power=1.0))
+    assert read_picture(data).pixels.tolist() == [[[0, 0, 0]]]
+
+
+@pytest.mark.parametrize("profile", [LINEAR_GRAY, rgb_profile(power=1.0)])
+def test_gray_with_a_profile_stays_gray(profile: bytes) -> None:
+    levels = np.array([[0, 128, 255]], np.uint8)
+    for image in (Image.fromarray(levels), Image.fromarray(levels.astype(np.uint16) * 257)):
+        black, middle, white = read_picture(file_of(image, "TIFF", icc_profile=profile)).pixels[0].tolist()
+        assert black == 0 and white == 255 and abs(middle - 188) <= 1
+
+
+@pytest.mark.parametrize("profile", [b"no profile", cmyk_profile(), srgb_profile()[:200]])
+def test_a_profile_that_cannot_be_used_is_ignored(profile: bytes) -> None:
+    assert np.array_equal(read_picture(file_of(Image.fromarray(smooth()), icc_profile=profile)).pixels, smooth())
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied(kind: str, orientation: int) -> None:
+    turn = [np.array, np.fliplr, lambda p: np.rot90(p, 2), np.flipud, np.transpose]
+    turn += [lambda p: np.rot90(p, -1), lambda p: np.rot90(p, 2).T, lambda p: np.rot90(p, 1)]
+    pixels = smooth(16, 24)[..., 0] // 2 + smooth(16, 24)[..., 1] // 3
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"JPEG": {"quality": 100}, "WEBP": {"lossless": True}}.get(kind, {})
+    picture = read_picture(file_of(Image.fromarray(pixels), kind, exif=exif, **options))
+    upright = turn[orientation - 1](pixels)
+    assert picture.pixels.shape[:2] == upright.shape
+    plane = picture.pixels if picture.gray else picture.pixels[..., 0]
+    assert np.abs(plane.astype(int) - upright).max() <= 2
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_exif_is_ignored() -> None:
+    data = file_of(Image.fromarray(smooth()), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff", quality=95)
+    assert read_picture(data).pixels.shape == smooth().shape
+
+
+# Frames, bombs, damage
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "WEBP"])
+def test_animations_and_pages_are_refused(kind: str) -> None:
+    frames = [Image.fromarray(noise(8, 8)) for _ in range(2)] + [Image.fromarray(255 - noise(8, 8))]
+    data = file_of(frames[0], kind, save_all=True, append_images=frames[1:])
+    assert "frames" in refusal(lambda: read_picture(data))
+
+
+def test_the_second_view_of_a_camera_is_ignored() -> None:
+    views = [Image.fromarray(smooth()), Image.fromarray(255 - smooth())]
+    data = file_of(views[0], "MPO", save_all=True, append_images=views[1:], quality=95)
+    assert np.abs(read_picture(data).pixels.astype(int) - smooth()).mean() < 3
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF"])
+def test_pillows_lower_limit_neither_warns_nor_refuses(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = file_of(Image.new("L", (1024, 1024), 7), kind)
+    # A quarter of the picture. WebP's decoder stops at twice the limit by itself: there, only the warning is tried.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1024 * 600 if kind == "WEBP" else 1024 * 256)
+    assert read_picture(data).width == 1024
+    assert Image.MAX_IMAGE_PIXELS < 1024 * 1024
+
+
+def test_bombs_are_refused_before_they_are_decoded() -> None:
+    text = refusal(lambda: read_picture(png(30_000, 8, 2, b"", height=30_000)))
+    assert "500 megapixels" in text and "30000 x 30000" in text
+
+
+def damaged(data: bytes) -> list[bytes]:
+    cuts = [data[: len(data) * part // 24] for part in range(24)] + [data[:-1], data[:1]]
+    flips = []
+    for place in np.random.default_rng(3).integers(0, len(data), 60).tolist() + list(range(0, min(120, len(data)), 3)):
+        flips.append(data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :])
+    return cuts + flips
+
+
+KINDS = ["PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP", "PPM", "ICO", "JPEG2000", "PCX", "SGI", "DDS", "AVIF"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_files_are_read_or_refused_in_one_line(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LARGEST", 1_000_000)  # a flipped bit may ask for gigabytes
+    for data in damaged(file_of(Image.fromarray(smooth()), kind)):
+        try:
+            assert isinstance(read_picture(data, "white"), Picture)
+        except PictureError as error:
+            assert str(error).startswith("the picture ") and "\n" not in str(error)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "PPM"])
+def test_truncated_files_are_refused(kind: str) -> None:
+    data = file_of(Image.fromarray(noise(40, 50, 3)), kind)
+    for cut in [data[: len(data) * part // 10] for part in range(1, 10)]:
+        refusal(lambda cut=cut: read_picture(cut))  # type: ignore[misc]
+
+
+def test_png_checksums_are_verified() -> None:
+    data = file_of(Image.fromarray(noise(30, 30, 3)), compress_level=0)
+    for place in range(60, len(data) - 20, 97):
+        flipped = data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :]
+        assert "PNG" in refusal(lambda flipped=flipped: read_picture(flipped))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("data", [b"", b"\0", b"hello, world\n" * 50, b"%PDF-1.7\n", b"PK\3\4" + bytes(90), bytes(999)])
+def test_foreign_files_are_refused(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    path.write_bytes(data)
+    assert str(path) in refusal(lambda: read_picture(path))
+
+
+def test_formats_without_signature_are_known_by_their_suffix(tmp_path: Path) -> None:
+    data = file_of(Image.fromarray(smooth()), "TGA")
+    for name, part in [("photo.TGA", data), ("notes.txt", data), ("cut.tga", data[:999]), ("empty.tga", bytes(18))]:
+        (tmp_path / name).write_bytes(part)
+    assert np.array_equal(read_picture(tmp_path / "photo.TGA").pixels, smooth())
+    for name in ("notes.txt", "cut.tga", "empty.tga"):
+        refusal(lambda name=name: read_picture(tmp_path / name))  # type: ignore[misc]
+
+
+def test_random_bytes_are_no_picture() -> None:
+    random = np.random.default_rng(0)
+    for length in random.integers(1, 3000, 300):
+        refusal(lambda size=length: read_picture(random.integers(0, 4, size, np.uint8).tobytes()))  # type: ignore[misc]
+
+
+def test_drawings_are_refused_without_being_run() -> None:
+    data = file_of(Image.fromarray(smooth()), "EPS")
+    assert "EPS" in refusal(lambda: read_picture(data))
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    assert "No such file" in refusal(lambda: read_picture(tmp_path / "none.png"), FileError)
+    assert "directory" in refusal(lambda: read_picture(tmp_path), FileError)
+    refusal(lambda: read_picture("\0.png"), FileError)
+
+
+# Arrays and images in memory
+
+
+def test_arrays() -> None:
+    color, gray = noise(5, 4, 3), noise(5, 4)
+    assert np.array_equal(as_picture(color).pixels, color)
+    assert as_picture(color).pixels is color or np.shares_memory(as_picture(color).pixels, color)
+    assert np.array_equal(as_picture(gray[..., None]).pixels, gray)
+    assert np.array_equal(as_picture(color[::-2, 1:]).pixels, color[::-2, 1:])
+    assert np.array_equal(as_picture(color[..., 0].astype(np.uint16) * 257).pixels, color[..., 0])
+    assert np.array_equal(as_picture(color.astype(">u2") * 257).pixels, color)
+    assert np.array_equal(as_picture(gray > 99).pixels, np.where(gray > 99, 255, 0))
+
+
+def test_arrays_with_alpha() -> None:
+    opaque = np.dstack([noise(5, 4, 3), np.full((5, 4), 255, np.uint8)])
+    assert np.array_equal(as_picture(opaque).pixels, opaque[..., :3])
+    deep = opaque.astype(np.uint16) * 257
+    deep[..., 3] = 0
+    assert "--background" in refusal(lambda: as_picture(deep))
+    assert (as_picture(deep, "white").pixels == 255).all()
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((2, 2)), np.zeros((2, 2), int), np.zeros((2, 2), object), np.zeros((0, 3, 3), np.uint8)]
+    + [np.zeros(shape, np.uint8) for shape in [(4,), (3, 8, 8), (2, 2, 2), (1, 2, 2, 3), ()]]
+)  # fmt: skip
+def test_other_arrays_are_refused(array: np.ndarray) -> None:
+    refusal(lambda: as_picture(array))
+
+
+def test_float_arrays_are_told_the_way() -> None:
+    levels = np.linspace(0, 1, 256).reshape(16, 16)
+    text = refusal(lambda: as_picture(levels))
+    recipe = text[text.index("(x.clip") :]
+    assert np.array_equal(as_picture(eval(recipe, {"np": np, "x": levels})).pixels.ravel(), np.arange(256))
+
+
+@pytest.mark.parametrize("thing", [None, [[1, 2]], "photo.png", b"\x89PNG"])
+def test_other_things_are_refused(thing: Any) -> None:
+    assert type(thing).__name__ in refusal(lambda: as_picture(thing))
+
+
+def test_images_in_memory_are_read_and_left_alone() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.open(io.BytesIO(file_of(Image.fromarray(smooth()), exif=exif, icc_profile=rgb_profile(power=1.0))))
+    first = as_picture(image)
+    assert image.size == (56, 40) and "icc_profile" in image.info and np.array_equal(np.asarray(image), smooth())
+    assert (first.width, first.height) == (40, 56)
+    assert np.array_equal(as_picture(image).pixels, first.pixels)
+    refusal(lambda: as_picture(Image.new("RGB", (0, 3))))
+
+
+@pytest.mark.parametrize("pixels", [noise(2, 2, 4), np.zeros((2, 2)), noise(4, 4)[:, ::2], noise(0, 2)])
+def test_a_picture_is_what_it_says(pixels: np.ndarray) -> None:
+    refusal(lambda: Picture(pixels))
+
+
+# Writing
+
+
+@pytest.mark.parametrize("suffix", ["png", "PNG", "webp", "tif", "tiff", "bmp", "ppm", "pgm", "pnm"])
+@pytest.mark.parametrize("planes", [(), (3,)])
+def test_written_files_are_lossless(suffix: str, planes: tuple[int, ...], tmp_path: Path) -> None:
+    path, pixels = tmp_path / f"out.{suffix}", noise(9, 7, *planes)
+    write_picture(Picture(pixels), path)
+    back = read_picture(path).pixels
+    assert np.array_equal(back if back.ndim == pixels.ndim else back[..., 0], pixels)
+
+
+def test_written_jpeg_is_good_and_without_subsampling(tmp_path: Path) -> None:
+    path = tmp_path / "out.part"
+    write_picture(Picture(smooth()), path, "jpg")
+    with Image.open(path) as image:
+        assert image.format == "JPEG" and {row[1:3] for row in image.layer} == {(1, 1)}  # type: ignore[attr-defined]
+    assert np.abs(read_picture(path).pixels.astype(int) - smooth()).mean() < 1
+
+
+def test_what_cannot_be_written(tmp_path: Path) -> None:
+    picture = Picture(noise(3, 3))
+    assert "xyz" in refusal(lambda: write_picture(picture, tmp_path / "out.xyz"))
+    assert "png" in refusal(lambda: write_picture(picture, tmp_path / "out"))
+    assert "No such" in refusal(lambda: write_picture(picture, tmp_path / "none" / "out.png"), FileError)
+    refusal(lambda: write_picture(Picture(noise(1, 17_000)), tmp_path / "out.webp"))
