@@ -54,21 +54,21 @@ class Model:
     def log_step(self, tables: np.ndarray) -> np.ndarray:
         """What the networks are told of the tables: (tables,), within the range they were trained for."""
         trained = [np.log(self.tables(step)).mean(1) for step in self.steps]
-        return np.clip(np.log(tables).mean(1), *trained)
+        return np.clip(np.log(np.maximum(tables, 1)).mean(1), *trained)  # a damaged file's table may hold 0
 
 
 @cache
 def read_manifest() -> tuple[tuple[Model, ...], dict[int, str]]:
     """The models, and the names of retired ones by number. Raises ModelError for a damaged manifest."""
     try:
-        manifest = tomllib.loads((ZOO / "manifest.toml").read_text())
+        manifest = tomllib.loads((ZOO / "manifest.toml").read_text(encoding="utf-8"))
         rows = tuple(
             Model(**{**row, "steps": tuple(row["steps"]), "shapes": tuple(map(tuple, row["shapes"]))})
             for row in manifest.get("model", [])
         )
-    except (OSError, tomllib.TOMLDecodeError, TypeError, KeyError) as error:
+        return rows, {row["number"]: row["name"] for row in manifest.get("retired", [])}
+    except (OSError, ValueError, TypeError, KeyError) as error:  # what is no TOML or UTF-8 is a ValueError
         raise ModelError(f"the list of models cannot be read: {error}; reinstall Corec") from error
-    return rows, {row["number"]: row["name"] for row in manifest.get("retired", [])}
 
 
 def models() -> tuple[Model, ...]:

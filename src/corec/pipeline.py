@@ -10,9 +10,9 @@ import numpy as np
 from corec import color, tiles
 from corec.codecs.base import Codec, codec_named, codec_of
 from corec.envelope import Envelope, pack, unpack
-from corec.errors import EnvelopeError, ModelError, RateError
+from corec.errors import CodecError, EnvelopeError, ModelError, PictureError, RateError
 from corec.models import ZOO, Model, model_named, model_numbered, models
-from corec.picture import Picture, as_picture
+from corec.picture import LARGEST, Picture, as_picture
 from corec.rate import best_within
 from corec.runtime import Network, network
 
@@ -87,6 +87,7 @@ def compress_picture(
     one whose decoded picture has the highest PSNR is taken. A quality asks for as many bytes as the model at
     full resolution needs at that quantiser. progress is called with the share done.
     """
+    refuse_beyond_largest(picture.width, picture.height)
     if sum(wish is not None for wish in (quality, bpp, size)) > 1:
         raise RateError("give one of quality, bpp and size")
     if bpp is not None:
@@ -107,11 +108,11 @@ def compress_picture(
     sample = sample_of(picture)
     if len(candidates) > 1 and sample is not picture:
         share = sample.pixels.size / picture.pixels.size
-        guess, _ = best_of(candidates, sample, max(1, int(size * share)), start, lambda done: report(done / 2))
         try:
+            guess, _ = best_of(candidates, sample, max(1, int(size * share)), start, lambda done: report(done / 2))
             return best_of([model_named(guess.model)], picture, size, guess.setting, report)[0]
-        except RateError:
-            pass  # the sample was cheaper than the whole; another model may still fit
+        except (RateError, CodecError):
+            pass  # the sample was dearer or cheaper than the whole; another model may still fit
     return best_of(candidates, picture, size, start, report)[0]
 
 
@@ -123,7 +124,7 @@ def best_of(
     A single candidate is not decoded. Raises RateError with the smallest size when none fits.
     """
     results: list[tuple[Compressed, float]] = []
-    failures: list[RateError] = []
+    failures: list[RateError | CodecError] = []
     for index, model in enumerate(candidates):
 
         def write(step: float, model: Model = model) -> bytes:
@@ -131,7 +132,7 @@ def best_of(
 
         try:
             step, data = best_within(write, size, model.steps[0] / 2, 255.0, start)
-        except RateError as error:
+        except (RateError, CodecError) as error:  # a size that is too small, or a side too long at this scale
             failures.append(error)
             continue
         result = Compressed(data, model.name, model.codec, step, model.scale, picture.width, picture.height)
@@ -139,7 +140,7 @@ def best_of(
         results.append((result, 0.0 if single else likeness(picture, decompress_picture(data))))
         report((index + 1) / len(candidates))
     if not results:
-        raise min(failures, key=lambda error: error.smallest or math.inf)
+        raise min(failures, key=lambda error: getattr(error, "smallest", None) or math.inf)
     return max(results, key=lambda pair: pair[1])
 
 
@@ -155,13 +156,10 @@ def sample_of(picture: Picture) -> Picture:
 
 def decompress_picture(data: bytes, progress: Progress | None = None) -> Picture:
     """decompress() to a Picture."""
-    container = codec_of(data)
-    envelope = envelope_of(data, container)
-    model = model_numbered(envelope.model)
+    container, _, model, width, height = origin(data)
     compact, tables = container.decode(data)
-    check(model, container, compact, tables, envelope)
-    height = compact.shape[0] * model.scale - envelope.odd_height
-    width = compact.shape[1] * model.scale - envelope.odd_width
+    if (compact.shape[2] == 3) != model.color or len(tables) != len(model.shapes):
+        raise EnvelopeError(f"the file's components are not those of model {model.name}, which its envelope names")
     net = network(ZOO / model.reconstruct, model.reconstruct_sha256)
     pixels = np.empty((height, width, compact.shape[2]), np.uint8)
     restore = color.rgb_from_ycbcr if model.color else levels
@@ -171,12 +169,8 @@ def decompress_picture(data: bytes, progress: Progress | None = None) -> Picture
 
 def describe(data: bytes) -> dict[str, Any]:
     """What a file of ours says of itself, without decoding its pixels. Raises CorecError."""
-    container = codec_of(data)
-    envelope = envelope_of(data, container)
-    model = model_numbered(envelope.model)
+    container, envelope, model, width, height = origin(data)
     compact_width, compact_height = container.size(data)
-    width = compact_width * model.scale - envelope.odd_width
-    height = compact_height * model.scale - envelope.odd_height
     return {
         "codec": container.NAME,
         "model": model.name,
@@ -266,24 +260,35 @@ def through(
             progress((index + 1) / len(pieces))
 
 
-def envelope_of(data: bytes, container: Codec) -> Envelope:
-    """The envelope of a file; EnvelopeError if it has none."""
+def origin(data: bytes) -> tuple[Codec, Envelope, Model, int, int]:
+    """What wrote a file, and the width and height of its picture; from its headers alone.
+
+    Refuses a file of somebody else's, one whose parts disagree, and one too large to be a picture.
+    """
+    container = codec_of(data)
     packed = container.extract(data)
     if packed is None:
         raise EnvelopeError(f"this {container.NAME} file was not written by Corec: any viewer shows all it holds")
-    return unpack(packed)
-
-
-def check(model: Model, container: Codec, compact: np.ndarray, tables: np.ndarray, envelope: Envelope) -> None:
-    """Refuse a file whose parts disagree."""
+    envelope = unpack(packed)
+    model = model_numbered(envelope.model)
     if model.codec != container.NAME:
         raise EnvelopeError(
             f"the file is {container.NAME}, but its envelope names model {model.name} for {model.codec}"
         )
-    if (compact.shape[2] == 3) != model.color or len(tables) != len(model.shapes):
-        raise EnvelopeError(f"the file's components are not those of model {model.name}, which its envelope names")
     if model.scale == 1 and (envelope.odd_width or envelope.odd_height):
         raise EnvelopeError("the envelope is damaged: an odd size at full resolution")
+    width, height = (extent * model.scale for extent in container.size(data))
+    width, height = width - envelope.odd_width, height - envelope.odd_height
+    refuse_beyond_largest(width, height)
+    return container, envelope, model, width, height
+
+
+def refuse_beyond_largest(width: int, height: int) -> None:
+    """The same limit both ways: no file is written that would be taken for a bomb when it is read."""
+    if width * height > LARGEST:
+        raise PictureError(
+            f"{width} x {height} pixels are too many; Corec holds up to {LARGEST // 1_000_000} megapixels"
+        )
 
 
 def unit(pixels: np.ndarray) -> np.ndarray:

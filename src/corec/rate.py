@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from corec.errors import RateError
 
-CLOSE = 0.995
+CLOSE = 0.999
 """A file of this share of the allowed size ends the search."""
-TRIES = 10
+TRIES = 12
 
 
 def best_within(
@@ -16,7 +16,7 @@ def best_within(
     """The finest quantiser step whose file has at most `size` bytes, and that file.
 
     write gives the file at a step between finest and coarsest; start is a first guess. Bytes
-    fall about as 1 / step, so the search interpolates log bytes over log step and keeps a bracket; ten
+    fall about as 1 / step, so the search interpolates log bytes over log step and keeps a bracket; twelve
     files at most, three or four as a rule. Raises RateError, with the smallest size, if even the coarsest is too large.
     """
     good: tuple[float, bytes] | None = None
@@ -33,7 +33,7 @@ def best_within(
             if step >= coarsest:
                 raise RateError.too_small(size, len(data))
         step = next_step(step, len(data), size, good, bad, finest, coarsest)
-        if good and bad and good[0] / bad[0] < 1.002:
+        if good and bad and good[0] / bad[0] < 1.0005:
             break
     if good is None:
         good = (coarsest, write(coarsest))
@@ -52,7 +52,7 @@ def next_step(
     coarsest: float,
 ) -> float:
     """Where to look next: between the bracket's ends by interpolation, else outwards with slope -1.2."""
-    aim = 0.998 * size
+    aim = 0.9995 * size
     if good and bad:
         low, high = math.log(bad[0]), math.log(good[0])
         fall = math.log(len(bad[1]) / len(good[1]))

@@ -1,0 +1,93 @@
+"""The rules of docs/format.md that concern the envelope itself, each by its number there."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corec.envelope import VERSION, Envelope, pack, unpack
+from corec.errors import EnvelopeError
+
+LITERAL = [
+    (Envelope(0, False, False), "10 00"),
+    (Envelope(1, False, False), "10 01"),
+    (Envelope(1, False, True), "11 01"),
+    (Envelope(1, True, False), "12 01"),
+    (Envelope(1, True, True), "13 01"),
+    (Envelope(127, False, False), "10 7f"),
+    (Envelope(128, False, False), "10 80 01"),
+    (Envelope(300, True, False), "12 ac 02"),
+    (Envelope(16384, False, False), "10 80 80 01"),
+]
+
+
+@pytest.mark.parametrize(("envelope", "text"), LITERAL)
+def test_the_bytes_are_those_of_the_format(envelope: Envelope, text: str) -> None:
+    assert pack(envelope) == bytes.fromhex(text)
+    assert unpack(bytes.fromhex(text)) == envelope
+
+
+@given(st.integers(0, 2**70), st.booleans(), st.booleans())
+def test_what_is_packed_is_unpacked(model: int, odd_width: bool, odd_height: bool) -> None:
+    envelope = Envelope(model, odd_width, odd_height)
+    assert unpack(pack(envelope)) == envelope
+
+
+@given(st.binary(max_size=12))
+def test_any_bytes_are_refused_or_are_the_one_way_to_say_something(data: bytes) -> None:
+    try:
+        envelope = unpack(data)
+    except EnvelopeError:
+        return
+    assert pack(envelope) == data
+
+
+def test_e1_an_empty_envelope_is_refused() -> None:
+    with pytest.raises(EnvelopeError, match="empty"):
+        unpack(b"")
+
+
+@pytest.mark.parametrize("version", [v for v in range(16) if v != VERSION])
+def test_e2_another_version_is_refused_and_named(version: int) -> None:
+    with pytest.raises(EnvelopeError, match=f"envelope version {version}; this Corec reads version 1"):
+        unpack(bytes([version << 4, 1]))
+
+
+@pytest.mark.parametrize("first", [0x14, 0x18, 0x1C, 0x17])
+def test_e3_a_reserved_bit_is_refused(first: int) -> None:
+    with pytest.raises(EnvelopeError, match="reserved bit"):
+        unpack(bytes([first, 1]))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "10",  # no number
+        "10 80",  # ends in the middle of one
+        "10 ff ff ff",
+        "10 81 00",  # 1 in more bytes than it needs
+        "10 80 00",
+        "10 01 00",  # bytes behind it
+        "10 01 01",
+    ],
+)
+def test_e5_a_number_cut_short_padded_or_followed_is_refused(text: str) -> None:
+    with pytest.raises(EnvelopeError, match="not well formed"):
+        unpack(bytes.fromhex(text))
+
+
+def test_a_negative_model_number_cannot_be_packed() -> None:
+    with pytest.raises(ValueError, match="negative"):
+        pack(Envelope(-1, False, False))
+
+
+def test_every_rule_of_the_format_names_a_test_that_exists() -> None:
+    here = Path(__file__).parent
+    rules = (here.parent / "docs" / "format.md").read_text(encoding="utf-8").splitlines()
+    tests = "".join(path.read_text(encoding="utf-8") for path in here.glob("test_*.py"))
+    for rule in rules:
+        named = re.findall(r"`(test_\w+)`", rule)
+        assert named or not re.match(r"\| [EJS]\d", rule), rule
+        assert all(f"def {name}(" in tests for name in named), rule

@@ -1,0 +1,184 @@
+"""The list of models: what it refuses, and what every model that ships must keep to."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from corec import models as models_module
+from corec.errors import ModelError
+from corec.models import ZOO, Model, model_named, model_numbered, models, read_manifest
+from corec.runtime import network
+
+FLAT = [1.0] * 64
+ROW = f"""
+[[model]]
+name = "small"
+number = 3
+method = "joint"
+codec = "jpeg"
+color = false
+scale = 2
+default = true
+steps = [8.0, 80.0]
+shapes = [{FLAT}]
+compact = "small.compact.onnx"
+compact_sha256 = "00"
+reconstruct = "small.reconstruct.onnx"
+reconstruct_sha256 = "00"
+[model.training]
+seed = 1
+"""
+RETIRED = """
+[[retired]]
+number = 2
+name = "early"
+"""
+
+
+@pytest.fixture
+def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A zoo of one model without files."""
+    monkeypatch.setattr(models_module, "ZOO", tmp_path)
+    (tmp_path / "manifest.toml").write_text(ROW + RETIRED)
+    read_manifest.cache_clear()
+    yield tmp_path
+    read_manifest.cache_clear()
+
+
+def test_a_model_is_found_by_name_and_number(zoo: Path) -> None:
+    (model,) = models()
+    assert model is model_named("small") is model_numbered(3)
+    assert (model.scale, model.color, model.steps, model.training) == (2, False, (8.0, 80.0), {"seed": 1})
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones(zoo: Path) -> None:
+    with pytest.raises(ModelError, match="no model 'large'; there are: small"):
+        model_named("large")
+
+
+def test_an_unknown_number_asks_for_an_update(zoo: Path) -> None:
+    with pytest.raises(ModelError, match="needs model 99, which this Corec does not have: update"):
+        model_numbered(99)
+
+
+def test_a_retired_number_is_named(zoo: Path) -> None:
+    with pytest.raises(ModelError, match=r"model 2 \(early\) was retired"):
+        model_numbered(2)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"[[model",
+        b"\xff\xfe\x00",
+        b"model = 3",
+        b"[[model]]\nname = 'small'",
+        ROW.replace("number = 3", "").encode(),
+        ROW.replace("number = 3", "number = 3\nshade = 1").encode(),
+        ROW.replace("[8.0, 80.0]", "8").encode(),
+        b"[[retired]]\nnumber = 1",
+    ],
+)
+def test_a_damaged_list_is_refused_in_one_line(zoo: Path, damaged: bytes) -> None:
+    (zoo / "manifest.toml").write_bytes(damaged)
+    with pytest.raises(ModelError, match=r"the list of models cannot be read: .*; reinstall Corec") as caught:
+        models()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_list_is_refused(zoo: Path) -> None:
+    (zoo / "manifest.toml").unlink()
+    with pytest.raises(ModelError, match="the list of models cannot be read"):
+        models()
+
+
+def test_a_missing_model_file_is_named(zoo: Path) -> None:
+    with pytest.raises(ModelError, match=r"small\.compact\.onnx is missing or unreadable: reinstall"):
+        network(zoo / "small.compact.onnx", "00")
+
+
+def test_an_altered_model_file_is_refused(zoo: Path) -> None:
+    (zoo / "small.compact.onnx").write_bytes(b"something else")
+    with pytest.raises(ModelError, match=r"small\.compact\.onnx was altered"):
+        network(zoo / "small.compact.onnx", "00")
+
+
+def test_a_file_that_is_no_network_is_refused_in_one_line(zoo: Path) -> None:
+    data = b"no network"
+    (zoo / "small.compact.onnx").write_bytes(data)
+    with pytest.raises(ModelError, match="a network cannot be loaded") as caught:
+        network(zoo / "small.compact.onnx", hashlib.sha256(data).hexdigest())
+    assert "\n" not in str(caught.value)
+
+
+def test_tables_are_whole_numbers_that_jpeg_can_hold(zoo: Path) -> None:
+    model = model_named("small")
+    for step in (0.01, 1, 16.4, 255, 1e6):
+        tables = model.tables(step)
+        assert tables.shape == (1, 64)
+        assert tables.dtype == np.int64
+        assert tables.min() >= 1
+        assert tables.max() <= 255
+    assert (model.tables(16.4) == 16).all()
+
+
+def test_networks_are_told_the_mean_log_step_within_the_trained_range(zoo: Path) -> None:
+    model = model_named("small")
+    mixed = np.array([[10] * 32 + [40] * 32])
+    np.testing.assert_allclose(model.log_step(mixed), np.log(20))
+    np.testing.assert_allclose(model.log_step(np.full((1, 64), 1)), np.log(8))
+    np.testing.assert_allclose(model.log_step(np.full((1, 64), 255)), np.log(80))
+    np.testing.assert_allclose(model.log_step(np.full((1, 64), 65535)), np.log(80))
+    np.testing.assert_allclose(model.log_step(np.zeros((1, 64), np.int64)), np.log(8))  # only in damaged files
+
+
+def shipped() -> tuple[Model, ...]:
+    try:
+        return models()
+    except ModelError:
+        return ()
+
+
+shipping = pytest.mark.skipif(not shipped(), reason="the zoo has no models yet")
+
+
+@shipping
+def test_shipped_numbers_and_names_are_unique_and_never_reused() -> None:
+    rows, retired = read_manifest()
+    numbers = [model.number for model in rows]
+    assert numbers == sorted(set(numbers) - set(retired))
+    assert all(number >= 0 for number in numbers)
+    assert len({model.name for model in rows}) == len(rows)
+
+
+@shipping
+def test_shipped_files_are_whole_and_small() -> None:
+    total = 0
+    for model in shipped():
+        sizes = []
+        for name, checksum in ((model.compact, model.compact_sha256), (model.reconstruct, model.reconstruct_sha256)):
+            data = (ZOO / name).read_bytes()
+            assert hashlib.sha256(data).hexdigest() == checksum, name
+            sizes.append(len(data))
+        assert sum(sizes) <= 4_000_000, model.name
+        total += sum(sizes)
+    assert total <= 40_000_000
+
+
+@shipping
+def test_nothing_else_lies_in_the_zoo() -> None:
+    named = {name for model in shipped() for name in (model.compact, model.reconstruct)}
+    assert {path.name for path in ZOO.iterdir()} == named | {"manifest.toml"}
+
+
+@shipping
+def test_shipped_rows_agree_with_their_codec() -> None:
+    for model in shipped():
+        assert model.scale in (1, 2)
+        assert model.codec == "jpeg"
+        assert np.array(model.shapes).shape == (2 if model.color else 1, 64)
+        assert 1 <= model.steps[0] < model.steps[1] <= 255
+        assert model.training["seed"] is not None

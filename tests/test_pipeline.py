@@ -1,0 +1,193 @@
+"""A picture there and back: exact sizes, never too many bytes, and tiles that do not show."""
+
+import io
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from tiny import KINDS, picture, reach_of, tiny_zoo
+
+from corec import pipeline
+from corec.codecs import jpeg
+from corec.errors import CodecError, ModelError, PictureError, RateError
+from corec.models import model_named
+from corec.pipeline import compress, compress_picture, decompress, decompress_picture, describe
+
+
+@pytest.fixture(scope="module", autouse=True)
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with tiny_zoo(tmp_path_factory.mktemp("zoo")) as folder:
+        yield folder
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 70), st.booleans(), st.sampled_from([None, *KINDS]), st.floats(0, 100))
+@example(1, 1, True, "gray-half", 50.0)
+@example(1, 1, False, "color-half", 50.0)
+@example(2, 1, False, None, 100.0)
+def test_there_and_back_has_the_exact_size(
+    height: int, width: int, gray: bool, name: str | None, quality: float
+) -> None:
+    gray = gray if name is None else name.startswith("gray")
+    result = compress_picture(picture(height, width, gray), model=name, quality=quality)
+    restored = decompress_picture(result.data)
+    assert (restored.width, restored.height, restored.gray) == (width, height, gray)
+    assert (result.width, result.height) == (width, height)
+    facts = describe(result.data)
+    assert (facts["width"], facts["height"], facts["model"]) == (width, height, result.model)
+    assert facts["model"] == name or name is None
+    with Image.open(io.BytesIO(result.data)) as opened:
+        assert opened.size == (-(-width // result.scale), -(-height // result.scale))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 70), st.booleans(), st.integers(1, 6000))
+def test_a_size_is_never_exceeded(height: int, width: int, gray: bool, size: int) -> None:
+    source = picture(height, width, gray)
+    try:
+        result = compress_picture(source, size=size)
+    except RateError as error:
+        assert error.smallest is not None
+        assert error.smallest > size
+        assert len(compress_picture(source, size=error.smallest).data) <= error.smallest
+        return
+    assert len(result.data) <= size
+    assert decompress(result.data).shape[:2] == (height, width)
+
+
+@pytest.mark.parametrize("gray", [True, False])
+@pytest.mark.parametrize(("height", "width"), [(1, 5000), (5000, 1), (3, 2301)])
+def test_extreme_shapes(height: int, width: int, gray: bool) -> None:
+    result = compress_picture(picture(height, width, gray), bpp=3)
+    assert len(result.data) <= 3 * height * width / 8
+    assert decompress(result.data).shape[:2] == (height, width)
+
+
+def test_bits_per_pixel_count_the_picture_not_the_compact_image() -> None:
+    source = picture(64, 96, False)
+    data = compress(source.pixels, bpp=2.0, model="color-half")
+    assert len(data) <= 2 * 64 * 96 / 8
+    assert describe(data)["bpp"] == pytest.approx(8 * len(data) / (64 * 96))
+
+
+def test_a_higher_quality_costs_more() -> None:
+    source = picture(128, 128, True)
+    sizes = [len(compress(source.pixels, quality=quality, model="gray-full")) for quality in (0, 30, 60, 100)]
+    assert sizes == sorted(set(sizes))
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ({"quality": 101}, "quality must lie in 0..100, not 101"),
+        ({"quality": -1}, "quality must lie in 0..100"),
+        ({"quality": float("nan")}, "quality must lie in 0..100"),
+        ({"bpp": 0}, "bpp must be above 0"),
+        ({"bpp": float("inf")}, "bpp must be above 0"),
+        ({"bpp": 1e-9}, "byte"),
+        ({"size": 0}, "byte"),
+        ({"size": 5}, "5 bytes are too few for this picture: the smallest size is"),
+        ({"size": 500, "bpp": 1}, "give one of quality, bpp and size"),
+    ],
+)
+def test_wishes_that_cannot_be_met_are_refused(wish: dict[str, float], message: str) -> None:
+    with pytest.raises(RateError, match=message):
+        compress(picture(20, 30, True).pixels, **wish)  # type: ignore[arg-type]
+
+
+def test_a_model_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ModelError, match="the picture is colour, and gray-half is a gray model"):
+        compress(picture(9, 9, False).pixels, model="gray-half")
+    with pytest.raises(ModelError, match="the picture is gray, and color-half is a colour model"):
+        compress(picture(9, 9, True).pixels, model="color-half")
+    with pytest.raises(ModelError, match="no model 'none'"):
+        compress(picture(9, 9, True).pixels, model="none")
+    with pytest.raises(CodecError, match="no codec 'tiff'"):
+        compress(picture(9, 9, True).pixels, codec="tiff")
+
+
+def test_no_picture_is_written_that_would_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = picture(50, 60, True)
+    data = compress(source.pixels)
+    monkeypatch.setattr(pipeline, "LARGEST", 2999)
+    for call in (partial(compress, source.pixels), partial(decompress, data), partial(describe, data)):
+        with pytest.raises(PictureError, match="60 x 50 pixels are too many"):
+            call()
+
+
+def test_gray_keeps_luma_alone() -> None:
+    assert decompress(compress(picture(20, 30, False).pixels, gray=True)).shape == (20, 30)
+
+
+def test_progress_ends_at_one_and_never_goes_back() -> None:
+    source = picture(40, 50, True)
+    for run in (partial(compress_picture, source), partial(decompress_picture, compress(source.pixels))):
+        shares: list[float] = []
+        run(progress=shares.append)
+        assert shares == sorted(shares)
+        assert shares[-1] == 1
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize(("height", "width"), [(301, 450), (449, 128), (1, 700)])
+def test_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch, name: str, height: int, width: int) -> None:
+    source = picture(height, width, name.startswith("gray"))
+    data = compress_picture(source, model=name, quality=30).data
+    compacted: list[np.ndarray] = []
+    encode = jpeg.encode
+    monkeypatch.setattr(jpeg, "encode", lambda image, tables: compacted.append(image) or encode(image, tables))
+    restored = []
+    for tile in (1024, 128):
+        monkeypatch.setattr(pipeline, "TILE", tile)
+        compress_picture(source, model=name, quality=30)
+        restored.append(decompress(data))
+    for whole, tiled in (restored, (compacted[0], compacted[-1])):
+        assert np.abs(whole.astype(int) - tiled).max() <= 1
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("part", ["compact", "reconstruct"])
+def test_tiles_overlap_by_more_than_a_network_looks(name: str, part: str) -> None:
+    reach = reach_of(model_named(name), part)
+    assert reach <= pipeline.OVERLAP
+    assert reach > (64 if part == "reconstruct" else 4), "the measure itself must see something"
+
+
+def test_tiles_too_close_would_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = compress_picture(picture(301, 450, True), model="gray-full", quality=30).data
+    whole = decompress(data)
+    monkeypatch.setattr(pipeline, "TILE", 128)
+    monkeypatch.setattr(pipeline, "OVERLAP", 0)
+    assert np.abs(whole.astype(int) - decompress(data)).max() > 1
+
+
+def test_a_large_picture_is_tried_on_its_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "SAMPLE", 64)
+    for size in (60_000, 3000):
+        result = compress_picture(picture(200, 333, True), size=size)
+        assert len(result.data) <= size
+        assert decompress(result.data).shape == (200, 333)
+
+
+def test_the_facts_of_a_file() -> None:
+    data = compress_picture(picture(31, 50, False), model="color-half", size=2000).data
+    facts = describe(data)
+    assert facts == {
+        "codec": "jpeg",
+        "model": "color-half",
+        "number": 3,
+        "scale": 2,
+        "width": 50,
+        "height": 31,
+        "compact_width": 25,
+        "compact_height": 16,
+        "bytes": len(data),
+        "envelope_bytes": 8,
+        "bpp": 8 * len(data) / (31 * 50),
+    }
+    assert data[2:10] == bytes.fromhex("ff eb 00 06 43 6f 11 03")

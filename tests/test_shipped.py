@@ -1,0 +1,65 @@
+"""The models that ship, a few times there and back. Most is tested with tiny ones (test_pipeline.py)."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import picture, reach_of
+
+from corec import pipeline
+from corec.errors import ModelError
+from corec.models import Model, models
+from corec.picture import Picture
+from corec.pipeline import compress, compress_picture, decompress
+
+
+def shipped() -> tuple[Model, ...]:
+    try:
+        return models()
+    except ModelError:
+        return ()
+
+
+pytestmark = [
+    pytest.mark.skipif({m.color for m in shipped() if m.default} != {True, False}, reason="the zoo lacks models"),
+    pytest.mark.parametrize("gray", [True, False], ids=["gray", "color"]),
+]
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (67, 45), (100, 131)])
+def test_there_and_back(gray: bool, height: int, width: int) -> None:
+    source = picture(height, width, gray)
+    result = compress_picture(source, size=1500)
+    assert len(result.data) <= 1500
+    assert decompress(result.data).shape == source.pixels.shape
+
+
+def test_the_restored_picture_beats_plain_jpeg_of_as_many_bytes(gray: bool) -> None:
+    source = picture(128, 192, gray)
+    plain = io.BytesIO()
+    Image.fromarray(source.pixels).save(plain, "JPEG", quality=10, optimize=True)
+    data = compress(source.pixels, size=len(plain.getvalue()))
+    assert error_of(source, decompress(data)) < error_of(source, np.asarray(Image.open(plain)))
+
+
+def test_tiles_do_not_show(gray: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [
+        compress_picture(picture(300, 449, gray), model=model.name, quality=20).data
+        for model in models()
+        if model.color != gray
+    ]
+    whole = [decompress(data).astype(int) for data in files]
+    monkeypatch.setattr(pipeline, "TILE", 256)
+    for data, expected in zip(files, whole, strict=True):
+        assert np.abs(decompress(data) - expected).max() <= 1
+
+
+def test_tiles_overlap_by_more_than_a_network_looks(gray: bool) -> None:
+    for model in shipped():
+        if model.color != gray:
+            assert max(reach_of(model, "compact"), reach_of(model, "reconstruct")) <= pipeline.OVERLAP, model.name
+
+
+def error_of(source: Picture, pixels: np.ndarray) -> float:
+    return float(np.square(source.pixels.astype(float) - pixels).mean())

@@ -1,0 +1,83 @@
+"""Tiny networks with random weights, which take the same way as those that ship, and pictures to send it."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from corec import models, pipeline
+from corec.picture import Picture
+from corec.runtime import network
+
+KINDS = {
+    "gray-half": (False, True),
+    "gray-full": (False, False),
+    "color-half": (True, True),
+    "color-full": (True, False),
+}
+"""Name of a tiny model -> color, half. They get the numbers 1 to 4."""
+
+
+@contextmanager
+def tiny_zoo(folder: Path) -> Iterator[Path]:
+    """Four tiny models, exported as trained ones are, in place of those that ship."""
+    export_tiny(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "ZOO", folder)
+        patch.setattr(pipeline, "ZOO", folder)
+        models.read_manifest.cache_clear()
+        yield folder
+    models.read_manifest.cache_clear()
+
+
+def export_tiny(zoo: Path) -> None:
+    """Write a zoo of tiny models."""
+    torch = pytest.importorskip("torch")
+    from corec.methods.joint import Method, Settings
+    from corec.training.export import export
+    from corec.training.recipe import Recipe
+
+    for name, (color, half) in KINDS.items():
+        sizes = {"color": color, "half": half, "compact_width": 4, "compact_blocks": 1, "widths": (4, 6, 8)}
+        torch.manual_seed(1)
+        method = Method(Settings(**sizes))  # type: ignore[arg-type]
+        for part in (method.compact, method.reconstruct):
+            torch.nn.init.normal_(part.tail.weight, std=0.03)  # zero before training: tiles could not be wrong
+        run = zoo / f"run-{name}"
+        run.mkdir()
+        state = {"recipe": vars(Recipe("joint", sizes, 1)), "average": method.state_dict(), "step": 1, "seconds": 1.0}
+        torch.save(state, run / "checkpoint.pt")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's, about its own exporter
+            export(run, name, default=True, zoo=zoo)
+
+
+def reach_of(model: models.Model, part: str) -> float:
+    """How far from a pixel a network of a model in use can look, in picture pixels along a row.
+
+    A NaN spreads to every output that depends on it. It is put at every place of the network's grid.
+    """
+    before = part == "compact"
+    net = network(pipeline.ZOO / getattr(model, part), getattr(model, f"{part}_sha256"))
+    pixel = 1 if before else model.scale
+    image = np.full((16 // pixel, 400 // pixel, 3 if model.color else 1), 0.5, np.float32)
+    farthest = 0.0
+    for at in range(192 // pixel, 208 // pixel):
+        marked = image.copy()
+        marked[0, at] = np.nan
+        result = net(marked, np.full(len(model.shapes), 3.0))
+        reached = np.flatnonzero(np.isnan(result).any((0, 2))) * (400 / result.shape[1])
+        farthest = max(farthest, at * pixel - reached[0], reached[-1] + 400 / result.shape[1] - (at + 1) * pixel)
+    return farthest
+
+
+def picture(height: int, width: int, gray: bool, seed: int = 1) -> Picture:
+    """Waves, an edge and some grain."""
+    rows, columns = np.mgrid[:height, :width]
+    planes = [np.sin(rows / (9 - k)) + np.cos(columns / (5 + k)) + (2 * rows > columns) for k in range(3)]
+    grain = np.random.default_rng(seed).normal(0, 4, (height, width, 3))
+    pixels = np.clip(100 + 40 * np.stack(planes, 2) + grain, 0, 255).astype(np.uint8)
+    return Picture(np.ascontiguousarray(pixels[..., 0]) if gray else pixels)
