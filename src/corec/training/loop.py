@@ -25,8 +25,8 @@ VALIDATION_PICTURES = 32
 Report = Callable[[int, dict[str, float]], Any]
 
 
-def build(recipe: Recipe) -> nn.Module:
-    """The method that a recipe names, with its settings. Raises RecipeError."""
+def build(recipe: Recipe) -> Any:
+    """The method that a recipe names, with its settings: a module with draw_steps. Raises RecipeError."""
     name = f"corec.methods.{recipe.method}"
     try:
         module = importlib.import_module(name)
@@ -55,7 +55,7 @@ def train(
         if recipe.batch % world:
             raise RecipeError(f"a batch of {recipe.batch} cannot be shared equally by {world} processes")
         torch.manual_seed(recipe.seed)
-        method: nn.Module = build(recipe).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        method = build(recipe).to(device, memory_format=torch.channels_last)
         optimizer = torch.optim.Adam(method.parameters(), lr=recipe.learning_rate)
         average, step, before = begin(recipe, run, method, optimizer, device)
         photographs = Photographs(data, recipe.settings.get("color", False))
@@ -117,7 +117,7 @@ def processes() -> Iterator[tuple[int, int, torch.device]]:
 def begin(
     recipe: Recipe, run: Path, method: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
 ) -> tuple[dict[str, Tensor], int, float]:
-    """Put a run's last state into method and optimizer, or its first one; averaged weights, steps and seconds so far."""
+    """Put a run's last or first state into method and optimizer; averaged weights, steps and seconds so far."""
     checkpoint = run / "checkpoint.pt"
     if checkpoint.exists():
         state = load(checkpoint, device)
@@ -208,7 +208,7 @@ def follow(average: dict[str, Tensor], weights: dict[str, Tensor], decay: float)
 
 @torch.no_grad()
 def validate(
-    method: nn.Module, average: dict[str, Tensor], held_out: Tensor, device: torch.device
+    method: Any, average: dict[str, Tensor], held_out: Tensor, device: torch.device
 ) -> dict[str, Tensor | float]:
     """Loss and facts of the averaged weights on held-out pictures, with the same draws every time."""
     draws = method.draw_steps(len(held_out), torch.Generator().manual_seed(0)).to(device)

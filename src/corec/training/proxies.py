@@ -24,9 +24,13 @@ ROUNDING = 0.4
 given rate favours them. codecs/jpeg.py quantises in the same way."""
 
 
+CENTER = 128 / 255
+"""Chroma of gray, as JPEG has it."""
+
+
 def rgb_from_ycbcr(x: Tensor) -> Tensor:
     """Full-range BT.601 (N, 3, H, W) in 0..1 -> RGB, not clipped (JFIF 1.02)."""
-    y, cb, cr = x[:, :1], x[:, 1:2] - 0.5, x[:, 2:] - 0.5
+    y, cb, cr = x[:, :1], x[:, 1:2] - CENTER, x[:, 2:] - CENTER
     return torch.cat([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], 1)
 
 
@@ -34,7 +38,7 @@ def ycbcr_from_rgb(x: Tensor) -> Tensor:
     """RGB (N, 3, H, W) in 0..1 -> full-range BT.601 YCbCr in 0..1 (JFIF 1.02)."""
     r, g, b = x[:, :1], x[:, 1:2], x[:, 2:]
     y = 0.299 * r + 0.587 * g + 0.114 * b
-    return torch.cat([y, (b - y) / 1.772 + 0.5, (r - y) / 1.402 + 0.5], 1)
+    return torch.cat([y, (b - y) / 1.772 + CENTER, (r - y) / 1.402 + CENTER], 1)
 
 
 def dct_matrix() -> Tensor:

@@ -1,0 +1,47 @@
+"""How much compact images look like the picture: their PSNR, before coding, to its antialiased reduction.
+
+    python benchmarks/likeness.py FOLDER
+
+For every joint model, over the pictures of a folder, at the ends and the middle of its range of steps.
+At scale 1 the picture itself is the reference. Colour is measured over RGB.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from corec.color import luma, rgb_from_ycbcr
+from corec.evaluation.metrics import psnr
+from corec.models import Model, models
+from corec.picture import Picture, read_picture
+from corec.pipeline import compacted
+
+
+def likeness(picture: Picture, model: Model, step: float) -> float:
+    """PSNR (dB) between the compact image and the bicubic reduction of the picture."""
+    if not model.color and not picture.gray:
+        picture = Picture(luma(picture.pixels))
+    compact = compacted(picture, model, model.tables(step))
+    shown = rgb_from_ycbcr(compact.astype(np.float32) / 255) if model.color else compact[..., 0]
+    size = (compact.shape[1], compact.shape[0])
+    reference = Image.fromarray(picture.pixels)
+    if model.scale > 1:
+        reference = reference.resize(size, Image.Resampling.BICUBIC)
+    return psnr(np.asarray(reference), shown)
+
+
+def main(folder: Path) -> None:
+    files = sorted(p for p in folder.iterdir() if p.suffix == ".png")
+    print("| model | step | mean PSNR of the compact image, dB | lowest |\n|---|---|---|---|")
+    for model in models():
+        if model.method != "joint":
+            continue
+        for step in (model.steps[0], (model.steps[0] * model.steps[1]) ** 0.5, model.steps[1]):
+            values = [likeness(read_picture(file), model, step) for file in files]
+            print(f"| {model.name} | {step:.0f} | {np.mean(values):.2f} | {min(values):.2f} |")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,1 @@
+"""Measuring models and codecs over folders of pictures."""

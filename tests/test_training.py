@@ -1,0 +1,350 @@
+"""Training: the same from the same recipe, stopped or not, in one process or two; and what it refuses."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from corec.errors import RecipeError
+from corec.training import loop
+from corec.training.data import Photographs, cut
+from corec.training.loop import build, learning_rate, train
+from corec.training.recipe import RECIPES, Recipe, fill, read_recipe
+
+SETTINGS = {"color": False, "half": True, "compact_width": 8, "compact_blocks": 1, "widths": [8, 8, 8]}
+TINY = Recipe(method="joint", settings=SETTINGS, steps=6, batch=2, crop=32, warm_up=2)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def on_cpu() -> Iterator[None]:
+    """A GPU adds gradients up in no fixed order."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """22 made-up pictures, soft and rough, so that one is held out."""
+    folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(1)
+    for index in range(22):
+        rough = Image.fromarray(random.integers(0, 256, (6, 8, 3), np.uint8))
+        rough.resize((72, 56), Image.Resampling.BICUBIC).save(folder / f"{index:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of TINY, trained without a stop."""
+    run = tmp_path_factory.mktemp("whole")
+    assert train(TINY, pictures, run) == TINY.steps
+    return run
+
+
+def state_of(run: Path) -> dict[str, Any]:
+    return torch.load(run / "checkpoint.pt", weights_only=True)
+
+
+def flat(state: Any) -> list[Any]:
+    """The leaves of nested dictionaries and lists, in order."""
+    if isinstance(state, dict):
+        return [leaf for key in state if key != "seconds" for leaf in flat(state[key])]
+    return [leaf for item in state for leaf in flat(item)] if isinstance(state, list | tuple) else [state]
+
+
+def same(one: Any, other: Any) -> bool:
+    pairs = list(zip(flat(one), flat(other), strict=True))
+    return all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)
+
+
+def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(whole: Path, pictures: Path, tmp_path: Path) -> None:
+    done = [train(TINY, pictures, tmp_path, minutes=0) for _ in range(TINY.steps)]
+    assert done == [1, 2, 3, 4, 5, 6]  # a single step each: no time is less than none
+    assert same(state_of(whole), state_of(tmp_path))
+
+
+def test_every_weight_is_trained_and_another_seed_gives_others(whole: Path, pictures: Path, tmp_path: Path) -> None:
+    torch.manual_seed(TINY.seed)
+    start = build(TINY).state_dict()
+    assert all(not torch.equal(start[name], value) for name, value in state_of(whole)["method"].items())
+    train(replace(TINY, seed=2), pictures, tmp_path)
+    assert not same(state_of(whole)["method"], state_of(tmp_path)["method"])
+
+
+def test_a_finished_run_is_left_alone(whole: Path, pictures: Path) -> None:
+    before = (whole / "checkpoint.pt").read_bytes()
+    assert train(TINY, pictures, whole) == TINY.steps
+    assert (whole / "checkpoint.pt").read_bytes() == before
+
+
+def test_minutes_stop_a_run_and_its_work_is_kept(pictures: Path, tmp_path: Path) -> None:
+    done = train(replace(TINY, steps=100_000), pictures, tmp_path, minutes=0.5 / 60)
+    assert 1 <= done < 100_000
+    assert state_of(tmp_path)["step"] == done
+    assert state_of(tmp_path)["seconds"] < 20
+
+
+def test_a_stop_while_writing_leaves_the_last_whole_checkpoint(
+    whole: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(TINY, pictures, tmp_path, minutes=0)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+
+    def half(state: object, path: Path) -> None:
+        path.write_bytes(before[: len(before) // 2])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(torch, "save", half)
+        train(TINY, pictures, tmp_path)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    train(TINY, pictures, tmp_path)
+    assert same(state_of(whole), state_of(tmp_path))
+
+
+def test_held_out_pictures_are_measured_with_every_checkpoint(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)
+    reported: list[tuple[int, dict[str, float]]] = []
+    train(TINY, pictures, tmp_path, report=lambda step, facts: reported.append((step, facts)))
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    measured = [line for line in lines if "validation_psnr" in line]
+    assert [line["step"] for line in measured] == [1, 2, 3, 4, 5, 6]
+    assert all(10 < line["validation_psnr"] < 60 for line in measured)
+    assert [step for step, _ in reported] == [line["step"] for line in lines]
+    assert [line["step"] for line in lines if "psnr" in line] == [6]
+
+
+def test_a_resumed_log_has_every_step_once(pictures: Path, tmp_path: Path) -> None:
+    train(TINY, pictures, tmp_path, minutes=0)
+    log = tmp_path / "log.jsonl"
+    with log.open("a") as file:  # as after a kill between two checkpoints, while writing
+        file.write('{"step": 5, "seconds": 9}\n{"step": 6, "se')
+    train(TINY, pictures, tmp_path)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 6, 6]
+
+
+def test_the_average_follows_the_weights_ever_more_slowly(pictures: Path, tmp_path: Path) -> None:
+    torch.manual_seed(TINY.seed)
+    expected = build(TINY).state_dict()
+    for step in range(1, 4):
+        train(TINY, pictures, tmp_path, minutes=0)
+        state = state_of(tmp_path)
+        for name, value in state["method"].items():
+            expected[name] = expected[name] + (value - expected[name]) * 10 / (step + 10)
+    assert all(torch.allclose(state["average"][name], value, atol=1e-7) for name, value in expected.items())
+
+
+def test_validation_is_of_the_averaged_weights_and_leaves_no_trace(whole: Path, pictures: Path) -> None:
+    held_out = Photographs(pictures, color=False).validation_batch(32, 9)
+    assert held_out is not None and held_out.shape == (1, 1, 32, 32)
+    averaged, method = build(TINY), build(TINY)
+    averaged.load_state_dict(state_of(whole)["average"])
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    found = loop.validate(method, state_of(whole)["average"], held_out, torch.device("cpu"))
+    draws = averaged.draw_steps(1, torch.Generator().manual_seed(0))
+    assert float(found["validation_psnr"]) == pytest.approx(float(averaged(held_out, draws)[1]["psnr"]), abs=1e-4)
+    assert same(before, method.state_dict()) and method.training
+
+
+def test_another_recipe_cannot_continue_a_run(whole: Path, pictures: Path) -> None:
+    for other in (
+        replace(TINY, seed=2),
+        replace(TINY, steps=7),
+        replace(TINY, settings={**SETTINGS, "widths": [8, 12, 8]}),
+    ):
+        with pytest.raises(RecipeError, match="another recipe"):
+            train(other, pictures, whole)
+
+
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:500], lambda data: b"PK" + bytes(99)])
+def test_a_damaged_checkpoint_is_a_clear_error(
+    damage: Callable[[bytes], bytes], whole: Path, pictures: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(damage((whole / "checkpoint.pt").read_bytes()))
+    with pytest.raises(RecipeError, match=r"checkpoint\.pt"):
+        train(TINY, pictures, tmp_path)
+
+
+def test_a_checkpoint_of_other_networks_is_a_clear_error(whole: Path, pictures: Path, tmp_path: Path) -> None:
+    state = state_of(whole)
+    del state["method"]["compact.head.weight"]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(RecipeError, match="does not fit"):
+        train(TINY, pictures, tmp_path)
+
+
+def test_a_run_can_start_from_the_weights_of_another(whole: Path, pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "first")
+    wider = {**SETTINGS, "compact_width": 12}
+    second = replace(TINY, settings=wider, start_from="first", learning_rate=0.0)
+    train(second, pictures, tmp_path / "second", minutes=0)
+    kept, first = state_of(tmp_path / "second")["method"], state_of(whole)["average"]
+    assert torch.equal(kept["reconstruct.head.weight"], first["reconstruct.head.weight"])
+    assert kept["compact.head.weight"].shape != first["compact.head.weight"].shape
+    with pytest.raises(RecipeError, match=r"missing/checkpoint\.pt"):
+        train(replace(second, start_from="missing"), pictures, tmp_path / "third")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="not finite"):
+        train(replace(TINY, learning_rate=1e30, steps=20), pictures, tmp_path)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_unusable_data_is_a_clear_error(pictures: Path, tmp_path: Path) -> None:
+    for name, picture, color in (("none", None, False), ("gray", Image.new("L", (40, 40)), True)):
+        folder = tmp_path / name
+        folder.mkdir()
+        if picture:
+            picture.save(folder / "a.png")
+        with pytest.raises(RecipeError, match=r"no .*pictures"):
+            train(replace(TINY, settings={**SETTINGS, "color": color}), folder, tmp_path / "run")
+    (tmp_path / "none" / "a.png").write_bytes(b"not a picture")
+    with pytest.raises(RecipeError, match=r"a\.png cannot be read"):
+        train(TINY, tmp_path / "none", tmp_path / "run")
+    with pytest.raises(RecipeError, match="run folder"):
+        train(TINY, pictures, tmp_path / "none" / "a.png")
+
+
+def test_batches_depend_on_seed_and_step_alone(pictures: Path) -> None:
+    photographs = Photographs(pictures, color=True)
+    assert len(photographs.training) == 21 and len(photographs.validation) == 1
+    batch = photographs.batch(5, 3, 32, seed=1)
+    assert batch.shape == (3, 3, 32, 32) and batch.min() >= 0 and batch.max() <= 1
+    assert torch.equal(batch, Photographs(pictures, color=True).batch(5, 3, 32, seed=1))
+    assert not torch.equal(batch, photographs.batch(6, 3, 32, seed=1))
+    assert not torch.equal(batch, photographs.batch(5, 3, 32, seed=2))
+
+
+def test_pictures_smaller_than_a_crop_are_continued_by_reflection() -> None:
+    picture = np.arange(20 * 30, dtype=np.uint8).reshape(20, 30, 1)
+    crop = cut(picture, 32, np.random.default_rng(1))
+    assert crop.shape == (32, 32, 1)
+    assert np.array_equal(crop[20:], crop[8:20][::-1])
+
+
+def test_learning_rate_warms_up_and_falls_to_zero() -> None:
+    recipe = replace(TINY, steps=1000, warm_up=100, learning_rate=2e-3)
+    rates = [learning_rate(recipe, step) for step in range(1001)]
+    assert rates[0] == pytest.approx(2e-3 / 100)
+    assert rates[500] == pytest.approx(1e-3)
+    assert rates[1000] == pytest.approx(0, abs=1e-12)
+    assert max(rates) < 2e-3
+    top = rates.index(max(rates))
+    assert 95 <= top <= 100
+    assert rates[:top] == sorted(rates[:top]) and rates[top:] == sorted(rates[top:], reverse=True)
+    assert learning_rate(replace(recipe, warm_up=0), 0) == pytest.approx(2e-3)
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_recipes_build(path: Path) -> None:
+    recipe = read_recipe(path.stem)
+    assert recipe == read_recipe(path)
+    method = build(recipe)
+    assert sum(p.numel() for p in method.parameters()) * 2 < 4e6  # bytes in fp16: at most 4 MB a model
+    assert not recipe.start_from or (RECIPES / f"{recipe.start_from}.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("metod = 'joint'", "unknown key 'metod'"),
+        ("method = 'joint'", "missing one of settings, steps"),
+        ("method = 'joint'\nsteps = '9'\nsettings = {}", "steps must be int, not '9'"),
+        ("method = 'joint'\nsteps = true\nsettings = {}", "steps must be int, not True"),
+        ("method = 'joint'\nsteps = 0\nsettings = {}", "at least 1"),
+        ("method = 'joint'\nsteps = 9\ncrop = 40\nsettings = {}", "multiple of 32"),
+        ("method = 'none'\nsteps = 9\nsettings = {}", "no method 'none'"),
+        ("method = 'joint'\nsteps = 9\nsettings = {colour = true}", "unknown key 'colour'"),
+        ("method = 'joint'\nsteps = 9\nsettings = {widths = [1, 2]}", "widths must be"),
+        ("method = 'joint'\nsteps = 9\nsettings = {steps = [8, 'x']}", "steps must be"),
+        ("method = ", "not TOML"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_with_its_reason(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        build(read_recipe(path))
+
+
+def test_an_unknown_recipe_names_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="joint-jpeg-half-gray"):
+        read_recipe("joint-jpeg")
+    with pytest.raises(RecipeError, match="cannot be read"):
+        read_recipe(tmp_path)
+
+
+def test_a_recipe_survives_being_stored(whole: Path) -> None:
+    assert fill(Recipe, state_of(whole)["recipe"], "checkpoint") == TINY
+
+
+@pytest.mark.parametrize("color", [False, True], ids=["gray", "color"])
+@pytest.mark.parametrize("half", [False, True], ids=["full", "half"])
+def test_the_likeness_holds_the_compact_image_near_the_picture(half: bool, color: bool) -> None:
+    method = build(replace(TINY, settings={**SETTINGS, "color": color, "half": half}))
+    batch = torch.rand(2, 3 if color else 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    steps = torch.tensor([20.0, 40.0])
+    _, facts = method(batch, steps)
+    assert facts["likeness"] > 100  # dB: before training it is the plain reduction
+    torch.nn.init.constant_(method.compact.tail.bias, 0.1)
+    loss, facts = method(batch, steps)
+    assert float(facts["likeness"]) == pytest.approx(20, abs=0.01)
+    loss.backward()
+    assert method.compact.tail.bias.grad.abs().min() > 0
+
+
+def test_steps_are_drawn_over_the_whole_range_in_proportion() -> None:
+    method = build(TINY)
+    draws = method.draw_steps(4000, torch.Generator().manual_seed(1))
+    assert draws.min() >= 8 and draws.max() <= 80.001
+    assert float((draws < 640**0.5).float().mean()) == pytest.approx(0.5, abs=0.03)  # half below the geometric mean
+
+
+def test_two_processes_train_what_one_does(whole: Path, pictures: Path, tmp_path: Path) -> None:
+    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
+        pytest.skip("this PyTorch has no gloo")
+    script = tmp_path / "two.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from corec.training.loop import train\n"
+        "from corec.training.recipe import Recipe\n"
+        f"train(Recipe(**{vars(TINY)!r}), Path({str(pictures)!r}), Path({str(tmp_path / 'run')!r}))\n"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    runs = [
+        subprocess.Popen(
+            [sys.executable, str(script)],
+            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        errors = [process.communicate(timeout=120)[1] for process in runs]
+    finally:
+        for process in runs:
+            process.kill()
+    assert [process.returncode for process in runs] == [0, 0], errors
+    one, two = state_of(whole)["average"], state_of(tmp_path / "run")["average"]
+    for name, value in one.items():
+        assert torch.allclose(value, two[name], atol=2e-4), name
