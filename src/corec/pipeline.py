@@ -111,7 +111,7 @@ def compress_picture(
         try:
             guess, _ = best_of(candidates, sample, max(1, int(size * share)), start, lambda done: report(done / 2))
             return best_of([model_named(guess.model)], picture, size, guess.setting, report)[0]
-        except (RateError, CodecError):
+        except RateError:
             pass  # the sample was dearer or cheaper than the whole; another model may still fit
     return best_of(candidates, picture, size, start, report)[0]
 
@@ -124,7 +124,7 @@ def best_of(
     A single candidate is not decoded. Raises RateError with the smallest size when none fits.
     """
     results: list[tuple[Compressed, float]] = []
-    failures: list[RateError | CodecError] = []
+    failures: list[RateError] = []
     for index, model in enumerate(candidates):
 
         def write(step: float, model: Model = model) -> bytes:
@@ -132,7 +132,7 @@ def best_of(
 
         try:
             step, data = best_within(write, size, model.steps[0] / 2, 255.0, start)
-        except (RateError, CodecError) as error:  # a size that is too small, or a side too long at this scale
+        except RateError as error:
             failures.append(error)
             continue
         result = Compressed(data, model.name, model.codec, step, model.scale, picture.width, picture.height)
@@ -140,7 +140,7 @@ def best_of(
         results.append((result, 0.0 if single else likeness(picture, decompress_picture(data))))
         report((index + 1) / len(candidates))
     if not results:
-        raise min(failures, key=lambda error: getattr(error, "smallest", None) or math.inf)
+        raise min(failures, key=lambda error: error.smallest or math.inf)
     return max(results, key=lambda pair: pair[1])
 
 
@@ -196,11 +196,17 @@ def candidates_for(picture: Picture, codec: str, name: str | None) -> list[Model
         if model.color == picture.gray:
             kind, needs = ("gray", "a colour model") if picture.gray else ("colour", "a gray model")
             raise ModelError(f"the picture is {kind}, and {name} is {needs}")
-        return [model]
-    rows = [m for m in models() if m.default and m.codec == codec and m.color != picture.gray]
-    if not rows:
-        raise ModelError(f"there is no {'gray' if picture.gray else 'colour'} model for {codec}")
-    return sorted(rows, key=lambda m: m.scale)
+        rows = [model]
+    else:
+        rows = [m for m in models() if m.default and m.codec == codec and m.color != picture.gray]
+        if not rows:
+            raise ModelError(f"there is no {'gray' if picture.gray else 'colour'} model for {codec}")
+    largest = codec_named(codec).LARGEST
+    held = [m for m in rows if max(picture.width, picture.height) <= largest * m.scale]
+    if not held:
+        at_most = largest * max(m.scale for m in rows)
+        raise CodecError(f"{codec} holds at most {at_most} pixels a side, not {picture.width}x{picture.height}")
+    return sorted(held, key=lambda m: m.scale)
 
 
 def embedded(picture: Picture, model: Model, step: float) -> bytes:

@@ -17,11 +17,12 @@ def best_within(
 
     write gives the file at a step between finest and coarsest; start is a first guess. Bytes
     fall about as 1 / step, so the search interpolates log bytes over log step and keeps a bracket; twelve
-    files at most, three or four as a rule. Raises RateError, with the smallest size, if even the coarsest is too large.
+    files at most, five or six as a rule. Raises RateError, with the smallest size, if even the coarsest is
+    too large.
     """
     good: tuple[float, bytes] | None = None
     bad: tuple[float, bytes] | None = None
-    step = start or math.sqrt(finest * coarsest)
+    step = min(coarsest, max(finest, start or math.sqrt(finest * coarsest)))
     for _ in range(TRIES):
         data = write(step)
         if len(data) <= size:

@@ -17,6 +17,8 @@ class Codec(Protocol):
     NAME: str
     SUFFIXES: tuple[str, ...]
     """File name endings, with the dot, the usual one first."""
+    LARGEST: int
+    """Most pixels a side."""
 
     def accept(self, data: bytes) -> bool:
         """Whether the bytes begin like a file of this format."""

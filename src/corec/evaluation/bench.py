@@ -133,7 +133,7 @@ def measure(task: Task) -> Row:
         if task.gray and not picture.gray:
             picture = Picture(luma(picture.pixels))
         anchor = jpeg(picture, task.quality)
-        plain = best_jpeg(picture, anchor)
+        plain = best_jpeg(picture, len(anchor)) or anchor
         ours, psnr_of_ours = best_of_ours(picture, len(anchor), task.models)
     except CorecError as error:
         raise CorecError(f"{task.image} at jpeg@{task.quality}: {error}") from error
@@ -196,17 +196,17 @@ def written(picture: Picture, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def best_jpeg(picture: Picture, anchor: bytes) -> bytes:
-    """The plain JPEG file of highest quality that is no larger than the anchor.
+def best_jpeg(picture: Picture, size: int) -> bytes:
+    """The plain JPEG file of highest quality of at most `size` bytes; empty if none is so small.
 
     The search is over twentieths, since at low rates whole qualities leave so many bytes unused that plain JPEG would
-    look worse than it is. The anchor itself, if nothing smaller is found (in pictures of a few pixels).
+    look worse than it is.
     """
-    low, high, best = 20, 95 * 20, anchor
+    low, high, best = 20, 95 * 20, b""
     while low <= high:
         middle = (low + high) // 2
         data = optimised_jpeg(picture, middle / 20)
-        if len(data) <= len(anchor):
+        if len(data) <= size:
             low, best = middle + 1, data
         else:
             high = middle - 1

@@ -29,8 +29,9 @@ class Downscale(nn.Module):
         self.register_buffer("kernel", torch.outer(taps, taps).repeat(planes, 1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        padded = F.pad(x, (3, 3, 3, 3), mode="reflect")
-        return F.conv2d(padded, self.kernel, stride=2, groups=self.kernel.shape[0])
+        with torch.autocast(x.device.type, enabled=False):  # what the networks add to is exact
+            padded = F.pad(x.float(), (3, 3, 3, 3), mode="reflect")
+            return F.conv2d(padded, self.kernel, stride=2, groups=self.kernel.shape[0])
 
 
 class Upscale(nn.Module):
@@ -46,8 +47,9 @@ class Upscale(nn.Module):
         self.register_buffer("kernel", kernel[:, None].repeat(planes, 1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        padded = F.pad(x, (2, 2, 2, 2), mode="replicate")
-        return F.pixel_shuffle(F.conv2d(padded, self.kernel, groups=self.kernel.shape[0] // 4), 2)
+        with torch.autocast(x.device.type, enabled=False):
+            padded = F.pad(x.float(), (2, 2, 2, 2), mode="replicate")
+            return F.pixel_shuffle(F.conv2d(padded, self.kernel, groups=self.kernel.shape[0] // 4), 2)
 
 
 class Block(nn.Module):

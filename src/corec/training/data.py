@@ -25,6 +25,8 @@ class Photographs:
         files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
         if not files:
             raise RecipeError(f"there are no pictures under {folder}")
+        self.source = f"{', '.join(sorted({p.parent.name for p in files}))}: {len(files)} files"
+        """What the pictures were, for the training facts of a model."""
         self.training: list[np.ndarray] = []
         self.validation: list[np.ndarray] = []
         for index, path in enumerate(files):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def train(
             if step % LOG_STEPS == 0 or step == recipe.steps:
                 log(run, step, seconds, {"loss": loss.detach(), **facts}, report)
             if due:
-                save(run / "checkpoint.pt", recipe, method, optimizer, average, step, seconds)
+                save(run / "checkpoint.pt", recipe, method, optimizer, average, step, seconds, photographs.source)
                 if held_out is not None:
                     log(run, step, seconds, validate(method, average, held_out, device), report)
                 saved = time.monotonic()
@@ -173,9 +174,19 @@ def prepare(run: Path, step: int) -> None:
 def forward(
     method: nn.Module, batch: Tensor, draws: Tensor, weights: dict[str, Tensor] | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """A method's loss and facts, with its own weights or others; in bf16 where a GPU computes."""
-    with torch.autocast("cuda", torch.bfloat16, enabled=batch.device.type == "cuda"):
+    """A method's loss and facts, with its own weights or others; in bf16 where that is faster."""
+    device = batch.device.type
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda" or has_bf16_matrices()):
         return torch.func.functional_call(method, weights or {}, (batch, draws))
+
+
+@cache
+def has_bf16_matrices() -> bool:
+    """Whether this processor multiplies bf16 matrices in hardware (AMX); without, bf16 is several times slower."""
+    try:
+        return "amx_bf16" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
 
 
 def share_gradients(method: nn.Module, world: int) -> None:
@@ -249,6 +260,7 @@ def save(
     average: dict[str, Tensor],
     step: int,
     seconds: float,
+    data: str,
 ) -> None:
     """Write a checkpoint aside, then rename it: a stop at any moment leaves the last whole one."""
     state = {
@@ -258,6 +270,7 @@ def save(
         "average": average,
         "step": step,
         "seconds": seconds,
+        "data": data,
     }
     aside = path.with_suffix(".partial")
     torch.save(state, aside)

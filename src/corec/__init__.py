@@ -1,0 +1,67 @@
+"""Pictures as ordinary image files of half the bytes: one small network before the codec, one after it.
+
+    data = corec.compress(image, bpp=0.2)     # the bytes of an ordinary .jpg
+    image = corec.decompress(data)            # the picture, at full size
+
+Importing corec is quick: a name's module is loaded when the name is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from corec.errors import (
+    CodecError,
+    CorecError,
+    EnvelopeError,
+    FileError,
+    MissingExtraError,
+    ModelError,
+    PictureError,
+    RateError,
+    RecipeError,
+)
+
+if TYPE_CHECKING:
+    from corec.models import Model
+    from corec.models import models as list_models
+    from corec.pipeline import compress, decompress, describe
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CodecError",
+    "CorecError",
+    "EnvelopeError",
+    "FileError",
+    "MissingExtraError",
+    "Model",
+    "ModelError",
+    "PictureError",
+    "RateError",
+    "RecipeError",
+    "__version__",
+    "compress",
+    "decompress",
+    "describe",
+    "list_models",
+]
+
+_LAZY = {
+    "Model": ("corec.models", "Model"),
+    "compress": ("corec.pipeline", "compress"),
+    "decompress": ("corec.pipeline", "decompress"),
+    "describe": ("corec.pipeline", "describe"),
+    "list_models": ("corec.models", "models"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    value = globals()[name] = getattr(import_module(module), attribute)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,327 @@
+"""The command line: parse, call, print."""
+
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from corec import __version__, pipeline
+from corec.codecs.base import codec_named, codecs
+from corec.color import luma
+from corec.errors import CorecError, MissingExtraError
+from corec.files import Job, aside, check_target, is_folder, plan, read_bytes
+from corec.models import model_named, models
+from corec.picture import Picture, read_picture, write_picture
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+"""typer has no public name for what all of its usage errors have in common."""
+
+Tell = Callable[[float], None]
+
+Sources = Annotated[list[Path], typer.Argument(metavar="SRC", show_default=False)]
+Destination = Annotated[str, typer.Option("--output", "-o", metavar="DST", show_default=False)]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; its exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
+    try:
+        status = app(arguments, prog_name="corec", standalone_mode=False)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except CorecError as error:
+        complain(str(error))
+        return 1
+    except BrokenPipeError:
+        # The reader of our output has gone, and the interpreter must not find out again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except USAGE_ERROR as error:
+        complain(f"{error.format_message()} (see --help)")
+        return 2
+
+
+def complain(text: str) -> None:
+    """One line on standard error."""
+    typer.echo("corec: " + " ".join(text.split()), err=True)
+
+
+@app.callback(invoke_without_command=True)
+def corec(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Pictures as ordinary image files of half the bytes."""
+    if version:
+        typer.echo(f"corec {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def compress(
+    sources: Sources,
+    output: Destination,
+    codec: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Format to write: jpeg. By default DST's, else jpeg.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="One of `corec models`. By default the best for each file.")
+    ] = None,
+    quality: Annotated[float | None, typer.Option(metavar="Q", min=0, max=100, help="0 is smallest, 100 best.")] = None,
+    bpp: Annotated[float | None, typer.Option(metavar="B", min=0, help="At most so many bits per pixel.")] = None,
+    size: Annotated[
+        int | None, typer.Option("--bytes", metavar="N", min=1, help="At most so many bytes a file.")
+    ] = None,
+    gray: Annotated[bool, typer.Option("--gray", help="Drop the colours.")] = False,
+    background: Annotated[str | None, typer.Option(metavar="COLOR", help="Put behind transparent pixels.")] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Write pictures as ordinary image files, small ones.
+
+    SRC: files, or folders with everything in and below them. DST: a file, or for several sources a
+    folder, which is made. One of --quality, --bpp and --bytes says how small.
+    """
+    if sum(wish is not None for wish in (quality, bpp, size)) > 1:
+        raise typer.BadParameter("give one of --quality, --bpp and --bytes")
+    if model is not None:
+        codec = codec or model_named(model).codec
+    container = codec_named(codec or codec_by_suffix(sources, output) or "jpeg")
+    if not is_folder(sources, output) and Path(output).suffix.lower() not in container.SUFFIXES:
+        raise typer.BadParameter(f"a {container.NAME} file ends in {container.SUFFIXES[0]}, and DST is {output}")
+
+    def work(job: Job, tell: Tell) -> dict[str, Any]:
+        picture = read_picture(job.source, background)
+        if gray and not picture.gray:
+            picture = Picture(luma(picture.pixels))
+        made = pipeline.compress_picture(
+            picture, codec=container.NAME, model=model, quality=quality, bpp=bpp, size=size, progress=tell
+        )
+        with aside(job.target) as path:
+            path.write_bytes(made.data)
+        facts = {"bytes": len(made.data), "bpp": 8 * len(made.data) / (made.width * made.height), "model": made.model}
+        return facts | {"codec": made.codec, "setting": made.setting, "width": made.width, "height": made.height}
+
+    each(plan(sources, output, container.SUFFIXES[0]), work, force, as_json)
+
+
+@app.command()
+def decompress(sources: Sources, output: Destination, force: Force = False, as_json: Json = False) -> None:
+    """Restore the pictures of files that `corec compress` wrote.
+
+    SRC: files, or folders with everything in and below them. DST: a file of any usual picture format,
+    or for several sources a folder, which is made; the pictures in it are .png.
+    """
+
+    def work(job: Job, tell: Tell) -> dict[str, Any]:
+        data = read_bytes(job.source)
+        told = pipeline.describe(data)
+        picture = pipeline.decompress_picture(data, progress=tell)
+        with aside(job.target) as path:
+            write_picture(picture, path)
+        return {key: told[key] for key in ("bytes", "bpp", "model", "codec", "width", "height")}
+
+    endings = [suffix for container in codecs() for suffix in container.SUFFIXES]
+    each(plan(sources, output, ".png", endings), work, force, as_json)
+
+
+@app.command()
+def info(file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False)], as_json: Json = False) -> None:
+    """Say what is in a file that `corec compress` wrote."""
+    try:
+        told = pipeline.describe(read_bytes(file))
+    except CorecError as error:
+        raise type(error)(told_of(file, error)) from error
+    if as_json:
+        typer.echo(json.dumps({"source": str(file)} | told))
+        return
+    for key, value in told.items():
+        typer.echo(f"{key.replace('_', ' '):16}{f'{value:.4f}' if isinstance(value, float) else value}")
+
+
+@app.command("models")
+def show_models(as_json: Json = False) -> None:
+    """List the models that come with Corec."""
+    rows = [{key: value for key, value in asdict(model).items() if key != "shapes"} for model in models()]
+    if as_json:
+        for row in rows:
+            typer.echo(json.dumps(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "number", "codec", "pictures", "scale", "steps", "by default", box=None, header_style="bold")
+    for row in rows:
+        low, high = row["steps"]
+        scale = "1" if row["scale"] == 1 else f"1/{row['scale']}"
+        pictures, default = "colour" if row["color"] else "gray", "yes" if row["default"] else "no"
+        table.add_row(row["name"], str(row["number"]), row["codec"], pictures, scale, f"{low:g} to {high:g}", default)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER")] = Path("demo"),
+    bpp: Annotated[float, typer.Option(metavar="B", min=0, help="Bits per pixel.")] = 0.2,
+    force: Force = False,
+) -> None:
+    """Show a photograph beside plain JPEG at the same bytes."""
+    with extra("demo"):
+        from corec.demo import COMPARISON, run_demo
+    rows = run_demo(output, bpp, force)
+    typer.echo(f"{'':12}{'bytes':>9}{'bpp':>8}{'PSNR':>10}")
+    for row in rows:
+        typer.echo(f"{row.name:12}{row.size:9,}{row.bpp:8.3f}{row.psnr:7.2f} dB")
+    typer.echo(f"See {output / COMPARISON}")
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", show_default=False)],
+    match: Annotated[
+        list[str], typer.Option(metavar="ANCHOR", help="jpeg@QUALITY; may be given again.", show_default=False)
+    ],
+    gray: Annotated[bool, typer.Option("--gray", help="Compare luma alone.")] = False,
+    names: Annotated[
+        list[str] | None, typer.Option("--models", metavar="NAME", help="Choose from these; may be given again.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="JSON", help="Every figure.")] = None,
+    processes: Annotated[int, typer.Option(metavar="N", min=1, help="Pictures at a time.")] = 1,
+    force: Force = False,
+) -> None:
+    """Compare Corec with plain JPEG at equal bytes, over the pictures in and below a folder."""
+    with extra("evaluate"):
+        from corec.evaluation import bench, report
+    if output:
+        check_target(output, frozenset(), force)
+    with progress(1) as show:
+        rows = bench.evaluate(
+            folder, gray, match, names, lambda row, done, total: show(row.image, 0, done / total), processes
+        )
+    if output:
+        with aside(output) as path:
+            path.write_text(json.dumps(report.results(rows), indent=1) + "\n")
+    typer.echo(report.markdown(rows), nl=False)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A file, or a name of Corec's own.")],
+    data: Annotated[Path, typer.Option(metavar="FOLDER", help="The photographs.", show_default=False)],
+    run: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.", show_default=False)],
+    minutes: Annotated[float, typer.Option(metavar="M", min=0, help="Stop after so long.")] = float("inf"),
+) -> None:
+    """Train a model; a run that was stopped goes on where it was."""
+    with extra("train"):
+        from corec.training import loop
+        from corec.training.recipe import read_recipe
+
+    def report(step: int, facts: dict[str, float]) -> None:
+        typer.echo(f"step {step}  " + "  ".join(f"{name} {value}" for name, value in facts.items()))
+
+    typer.echo(f"{loop.train(read_recipe(recipe), data, run, minutes, report)} steps done")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", show_default=False)],
+    name: Annotated[str, typer.Option(metavar="NAME", help="Of the model.", show_default=False)],
+    number: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="In its files; by default the next free one.")
+    ] = None,
+    default: Annotated[bool, typer.Option("--default", help="Let compress use it unless told otherwise.")] = False,
+) -> None:
+    """Put the model of a training run among those of `corec models`."""
+    with extra("train"):
+        from corec.training import export as exporter
+    typer.echo(f"{name} is model number {exporter.export(run, name, number, default)}")
+
+
+def codec_by_suffix(sources: list[Path], output: str) -> str | None:
+    """The codec that a destination's name asks for, if it is a file and asks for one."""
+    if is_folder(sources, output):
+        return None
+    suffix = Path(output).suffix.lower()
+    return next((container.NAME for container in codecs() if suffix in container.SUFFIXES), None)
+
+
+def each(jobs: list[Job], work: Callable[[Job, Tell], dict[str, Any]], force: bool, as_json: bool) -> None:
+    """Do the work of every job and print its facts; a job that fails costs one line and the exit status."""
+    sources = frozenset(os.path.realpath(job.source) for job in jobs)
+    failed = False
+    with progress(len(jobs)) as show:
+        for index, job in enumerate(jobs):
+            tell = partial(show, job.source.name, index)
+            tell(0.0)
+            began = time.perf_counter()
+            try:
+                check_target(job.target, sources, force)
+                facts = work(job, tell)
+            except (CorecError, MemoryError) as error:
+                complain(told_of(job.source, error))
+                failed = True
+                continue
+            facts = {"source": str(job.source), "output": str(job.target)} | facts
+            facts["seconds"] = round(time.perf_counter() - began, 3)
+            typer.echo(json.dumps(facts) if as_json else line(facts))
+    if failed:
+        raise typer.Exit(1)
+
+
+def told_of(source: Path, error: Exception) -> str:
+    """An error with the name of the file it is about, which some errors begin with."""
+    text = "not enough memory" if isinstance(error, MemoryError) else str(error)
+    return text if text.startswith(str(source)) else f"{source}: {text}"
+
+
+def line(facts: dict[str, Any]) -> str:
+    """What is said of one file to people."""
+    return "{output}  {bytes:,} bytes  {bpp:.3f} bpp  {model}  {width}x{height}  {seconds:.1f} s".format(**facts)
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Callable[[str, int, float], None]]:
+    """A bar over all files on standard error, if that is a terminal.
+
+    It is told the name of a file, how many are done, and how much of this one.
+    """
+    if not sys.stderr.isatty():
+        yield lambda name, done, share: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = BarColumn(), TextColumn("{task.fields[count]} {task.fields[name]}", markup=False), TimeElapsedColumn()
+    # Results that go to a file or a pipe must not be drawn into the terminal with the bar.
+    screen = Console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
+        task = bar.add_task("", total=total, name="", count="")
+        yield lambda name, done, share: bar.update(task, completed=done + share, name=name, count=f"{done + 1}/{total}")
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Imports that need an extra: without it, MissingExtraError."""
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or "corec").startswith("corec"):
+            raise
+        raise MissingExtraError(f"{error.name} is not installed: pip install 'corec[{name}]'") from error

@@ -1,0 +1,130 @@
+"""Sources and destinations of a command: what is read, what is written where, and nothing half written."""
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from corec.errors import CorecError, FileError
+
+PICTURES = frozenset(
+    ".avif .bmp .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()
+)
+"""Endings of the files that are taken out of a folder; a file named by itself may have any."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to read and one to write."""
+
+    source: Path
+    target: Path
+
+
+def plan(sources: Sequence[Path], destination: str, suffix: str, endings: Iterable[str] = PICTURES) -> list[Job]:
+    """Pair every source with its target.
+
+    A folder stands for the files directly in it and below whose names end in one of endings. The
+    destination is a folder, where the sources' names (below a folder: their relative paths) are kept with the
+    new suffix, unless there is one source, a file, and the destination neither is a folder nor
+    ends in a slash. A source need not exist. Raises FileError for two sources with the same target, an
+    empty folder, or a destination that cannot be meant.
+    """
+    if not is_folder(sources, destination):
+        return [Job(sources[0], Path(destination))]
+    folder = Path(destination)
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"{folder} is a file; several sources need a folder to go to")
+    if folder.suffix.lower() in PICTURES and not folder.exists() and not ends_in_slash(destination):
+        raise FileError(
+            f"several sources go into a folder, and {folder} looks like a file; write {folder}/ if it is none"
+        )
+    endings = frozenset(endings)
+    known = PICTURES | endings
+    taken: dict[Path, Path] = {}
+    for source in sources:
+        found = below(source, endings, folder) if source.is_dir() else [(source, Path(source.name))]
+        if not found:
+            raise FileError(f"the folder {source} has no file that ends in {', '.join(sorted(endings))}")
+        for path, name in found:
+            target = folder / renamed(name, suffix, known)
+            if target in taken and not same(taken[target], path):
+                raise FileError(f"{taken[target]} and {path} would both become {target}")
+            taken[target] = path
+    return [Job(source, target) for target, source in taken.items()]
+
+
+def is_folder(sources: Sequence[Path], destination: str) -> bool:
+    """Whether the destination is, or is to be, a folder."""
+    return len(sources) > 1 or sources[0].is_dir() or ends_in_slash(destination) or Path(destination).is_dir()
+
+
+def ends_in_slash(path: str) -> bool:
+    """Whether a path says of itself that it is a folder."""
+    return path.endswith(("/", os.sep))
+
+
+def below(folder: Path, endings: frozenset[str], apart_from: Path) -> list[tuple[Path, Path]]:
+    """The files in a folder, with their paths relative to it; hidden ones are left out.
+
+    A folder inside, apart_from, is left out too: it holds what an earlier call has written.
+    """
+    found = []
+    for at, folders, names in os.walk(folder):
+        folders[:] = sorted(f for f in folders if f[0] != "." and not same(Path(at, f), apart_from))
+        for name in sorted(names):
+            if name[0] != "." and os.path.splitext(name)[1].lower() in endings:
+                found.append((Path(at, name), Path(at, name).relative_to(folder)))
+    return found
+
+
+def renamed(name: Path, suffix: str, known: frozenset[str]) -> Path:
+    """The name with another suffix: in place of one that is known, else after it."""
+    return name.with_suffix(suffix) if name.suffix.lower() in known else name.with_name(name.name + suffix)
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to the same file or folder."""
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def check_target(target: Path, sources: frozenset[str], force: bool) -> None:
+    """Refuse a target that must not be written; sources are real paths. Raises FileError."""
+    if os.path.realpath(target) in sources:
+        raise FileError(f"{target} is itself a source")
+    if target.exists() and not target.is_file():
+        raise FileError(f"{target} exists and is no ordinary file")
+    if target.exists() and not force:
+        raise FileError(f"{target} exists; --force overwrites it")
+
+
+@contextmanager
+def aside(target: Path) -> Iterator[Path]:
+    """A path beside the target to write to; it takes the target's place if the block ends well.
+
+    After an error, or a stop by the user, nothing of it is left, and a file that stood there stands there still.
+    OSErrors become FileError.
+    """
+    target = Path(os.path.realpath(target))  # a link stays a link
+    partial = target.with_name(f".corec-{secrets.token_hex(6)}{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+    except CorecError as error:
+        raise type(error)(str(error).replace(str(partial), str(target))) from error
+    except OSError as error:
+        raise FileError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's bytes. Raises FileError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FileError(f"cannot be read: {error.strerror or error}") from error

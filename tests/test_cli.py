@@ -1,0 +1,385 @@
+"""The commands, as a shell sees them: files, lines, exit status. What is in the files is tested elsewhere."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from corec import cli, pipeline
+from corec.cli import main
+from corec.errors import CodecError, ModelError
+from corec.models import models
+from corec.picture import Picture
+from corec.pipeline import Compressed
+
+KEYS = ["source", "output", "bytes", "bpp", "model", "codec", "setting", "width", "height", "seconds"]
+
+
+def has_models() -> bool:
+    try:
+        return {m.color for m in models() if m.default} == {True, False}
+    except ModelError:
+        return False
+
+
+real = pytest.mark.skipif(not has_models(), reason="the zoo has no models yet")
+
+
+def photo(path: Path, width: int = 48, height: int = 40, mode: str = "RGB") -> Path:
+    """A smooth picture with an edge, as a file."""
+    rows, columns = np.mgrid[:height, :width]
+    planes = [120 + 60 * np.sin(rows / 9 + k) + 40 * (columns > width // 2) for k in range(3)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.stack(planes, 2).astype(np.uint8)).convert(mode).save(path)
+    return path
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipeline without networks, for what does not depend on them. It fails for pictures that are 13 wide."""
+
+    def compress_picture(picture: Picture, *, progress: Any = None, **wishes: Any) -> Compressed:
+        if picture.width == 13:
+            raise CodecError("thirteen")
+        file = io.BytesIO()
+        Image.fromarray(picture.pixels).save(file, "JPEG")
+        progress(0.5)
+        return Compressed(file.getvalue(), "none", "jpeg", 20.0, 1, picture.width, picture.height)
+
+    def decompress_picture(data: bytes, progress: Any = None) -> Picture:
+        return Picture(np.array(Image.open(io.BytesIO(data))))
+
+    def describe(data: bytes) -> dict[str, Any]:
+        width, height = Image.open(io.BytesIO(data)).size
+        bpp = 8 * len(data) / width / height
+        return {"bytes": len(data), "bpp": bpp, "model": "none", "codec": "jpeg", "width": width, "height": height}
+
+    monkeypatch.setattr(pipeline, "compress_picture", compress_picture)
+    monkeypatch.setattr(pipeline, "decompress_picture", decompress_picture)
+    monkeypatch.setattr(pipeline, "describe", describe)
+
+
+Run = Callable[..., tuple[int, list[str], list[str]]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command in an empty folder: exit status, lines on standard output, lines on standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, list[str], list[str]]:
+        status = main(list(arguments))
+        out, err = capsys.readouterr()
+        assert all(line.startswith("corec: ") for line in err.splitlines())
+        return status, out.splitlines(), err.splitlines()
+
+    return call
+
+
+def look(path: str) -> tuple[str | None, str, tuple[int, int]]:
+    """Format, mode and size of a picture file."""
+    with Image.open(path) as image:
+        image.load()
+        return image.format, image.mode, image.size
+
+
+def files(folder: Path = Path()) -> set[str]:
+    """The files in a folder and below, hidden ones too."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.usefixtures("quick")
+class TestFiles:
+    def test_one_file(self, run: Run) -> None:
+        photo(Path("a.png"))
+        status, out, err = run("compress", "a.png", "-o", "b.jpg")
+        assert (status, len(out), err) == (0, 1, [])
+        assert "b.jpg" in out[0]
+        assert files() == {"a.png", "b.jpg"}
+        assert look("b.jpg") == ("JPEG", "RGB", (48, 40))
+
+    @pytest.mark.parametrize("destination", ["there", "new/", "new/deeper/"])
+    def test_into_a_folder(self, run: Run, destination: str) -> None:
+        Path("there").mkdir()
+        photo(Path("some/a.b.PNG"))
+        photo(Path("some/no-ending.png")).rename("some/v1.2")
+        assert run("compress", "some/a.b.PNG", "-o", destination)[0] == 0
+        assert run("compress", "some/v1.2", "-o", destination)[0] == 0
+        assert files(Path(destination)) == {"a.b.jpg", "v1.2.jpg"}
+
+    def test_a_folder_keeps_its_tree(self, run: Run) -> None:
+        for name in ("p/a.png", "p/x/b.webp", "p/x/y/c.tif", "p/.hidden/d.png", "p/.e.png"):
+            photo(Path(name))
+        Path("p/notes.txt").write_text("none")
+        for force in ([], ["--force"]):  # the second call must not take the first one's files for sources
+            status, out, err = run("compress", "p", "-o", "p/small", *force)
+            assert (status, len(out), err) == (0, 3, [])
+            assert files(Path("p/small")) == {"a.jpg", "x/b.jpg", "x/y/c.jpg"}
+        status, out, err = run("decompress", "p/small", "-o", "back")
+        assert (status, len(out), err) == (0, 3, [])
+        assert files(Path("back")) == {"a.png", "x/b.png", "x/y/c.png"}
+
+    def test_an_empty_folder_is_an_error(self, run: Run) -> None:
+        Path("p").mkdir()
+        status, out, err = run("compress", "p", "-o", "q")
+        assert (status, out, len(err)) == (1, [], 1)
+        assert not Path("q").exists()
+
+    def test_two_sources_for_one_target_stop_all(self, run: Run) -> None:
+        photo(Path("x/a.png"))
+        photo(Path("y/a.bmp"))
+        status, out, err = run("compress", "x/a.png", "y/a.bmp", "-o", "z")
+        assert (status, out, len(err)) == (1, [], 1)
+        assert "x/a.png" in err[0] and "y/a.bmp" in err[0]
+        assert not Path("z").exists()
+
+    def test_several_sources_need_a_folder(self, run: Run) -> None:
+        photo(Path("a.png"))
+        photo(Path("b.png"))
+        Path("c").write_text("a file")
+        assert run("compress", "a.png", "b.png", "-o", "c")[0] == 1
+        assert run("compress", "a.png", "b.png", "-o", "c.jpg")[0] == 1
+        assert files() == {"a.png", "b.png", "c"}
+
+    def test_what_exists_is_kept_unless_forced(self, run: Run) -> None:
+        photo(Path("a.png"))
+        Path("a.jpg").write_bytes(b"precious")
+        status, out, err = run("compress", "a.png", "-o", "a.jpg")
+        assert (status, out, len(err)) == (1, [], 1)
+        assert Path("a.jpg").read_bytes() == b"precious"
+        assert run("compress", "a.png", "-o", "a.jpg", "--force")[0] == 0
+        assert look("a.jpg")[2] == (48, 40)
+
+    def test_a_source_is_never_a_target(self, run: Run) -> None:
+        kept = photo(Path("a.jpg")).read_bytes()
+        Path("link.jpg").symlink_to("a.jpg")
+        assert run("compress", "a.jpg", "-o", "a.jpg", "--force")[0] == 1
+        assert run("compress", "a.jpg", "-o", "link.jpg", "--force")[0] == 1
+        assert run("compress", "a.jpg", "-o", ".", "--force")[0] == 1
+        assert Path("a.jpg").read_bytes() == kept
+
+    @pytest.mark.skipif(not os.path.exists("/dev/null"), reason="needs a device file")
+    def test_a_device_is_not_replaced(self, run: Run) -> None:
+        photo(Path("a.png"))
+        Path("null.jpg").symlink_to("/dev/null")
+        assert run("compress", "a.png", "-o", "null.jpg", "--force")[0] == 1
+        assert not Path("/dev/null").is_file()
+
+    def test_a_link_is_written_through(self, run: Run) -> None:
+        photo(Path("a.png"))
+        Path("far").mkdir()
+        Path("b.jpg").symlink_to("far/b.jpg")
+        assert run("compress", "a.png", "-o", "b.jpg")[0] == 0
+        assert Path("b.jpg").is_symlink() and files(Path("far")) == {"b.jpg"}
+
+    def test_a_failure_costs_its_own_file_only(self, run: Run) -> None:
+        photo(Path("p/a.png"))
+        photo(Path("p/b.png"), width=13)
+        Path("p/c.png").write_bytes(b"not a picture")
+        photo(Path("p/d.png"))
+        Path("q").mkdir()
+        Path("q/b.jpg").write_bytes(b"precious")
+        status, out, err = run("compress", "p", "missing.png", "-o", "q", "--force")
+        assert (status, len(out), len(err)) == (1, 2, 3)
+        for name, line in zip(["p/b.png", "p/c.png", "missing.png"], err, strict=True):
+            assert line.startswith(f"corec: {name}") and line.count(name) == 1
+        assert files(Path("q")) == {"a.jpg", "b.jpg", "d.jpg"}
+        assert Path("q/b.jpg").read_bytes() == b"precious"
+
+    @pytest.mark.parametrize(
+        ("error", "expected"), [(OSError(28, "No space left"), 1), (MemoryError(), 1), (KeyboardInterrupt(), 130)]
+    )
+    def test_a_stop_while_writing_leaves_nothing(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException, expected: int
+    ) -> None:
+        def write_half(picture: Picture, path: Path) -> None:
+            path.write_bytes(b"half")
+            raise error
+
+        monkeypatch.setattr(cli, "write_picture", write_half)
+        photo(Path("a.jpg"))
+        Path("b.png").write_bytes(b"precious")
+        assert run("decompress", "a.jpg", "-o", "c.png")[:2] == (expected, [])
+        assert run("decompress", "a.jpg", "-o", "b.png", "--force")[:2] == (expected, [])
+        assert files() == {"a.jpg", "b.png"}
+        assert Path("b.png").read_bytes() == b"precious"
+
+    def test_an_unknown_picture_format_leaves_nothing(self, run: Run) -> None:
+        photo(Path("a.jpg"))
+        status, out, err = run("decompress", "a.jpg", "-o", "b.nonsense")
+        assert (status, out, len(err)) == (1, [], 1)
+        assert "png" in err[0] and files() == {"a.jpg"}
+
+    @pytest.mark.parametrize(("name", "kind"), [("b.png", "PNG"), ("b.BMP", "BMP"), ("b.tiff", "TIFF")])
+    def test_the_target_names_the_picture_format(self, run: Run, name: str, kind: str) -> None:
+        photo(Path("a.jpg"))
+        assert run("decompress", "a.jpg", "-o", name)[0] == 0
+        assert look(name) == (kind, "RGB", (48, 40))
+
+    def test_json(self, run: Run) -> None:
+        photo(Path("p/a.png"))
+        photo(Path("p/b.png"), 30, 20)
+        status, out, err = run("compress", "p", "-o", "q", "--json")
+        rows = [json.loads(line) for line in out]
+        assert (status, err) == (0, [])
+        assert [list(row) for row in rows] == [KEYS, KEYS]
+        assert [Path(row["output"]) for row in rows] == [Path("q/a.jpg"), Path("q/b.jpg")]
+        assert rows[1]["bytes"] == Path("q/b.jpg").stat().st_size
+        assert rows[1]["bpp"] == pytest.approx(8 * rows[1]["bytes"] / 600)
+        out = run("decompress", "q", "-o", "r", "--json")[1]
+        assert [list(json.loads(line)) for line in out] == [[key for key in KEYS if key != "setting"]] * 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compress"],
+        ["compress", "a.png"],
+        ["nonsense"],
+        ["compress", "a.png", "-o", "b.jpg", "--bpp", "1", "--bytes", "100"],
+        ["compress", "a.png", "-o", "b.jpg", "--quality", "1", "--bpp", "1"],
+        ["compress", "a.png", "-o", "b.jpg", "--quality", "101"],
+        ["compress", "a.png", "-o", "b.jpg", "--bytes", "0"],
+        ["compress", "a.png", "-o", "b.jpg", "--nonsense"],
+        ["compress", "a.png", "-o", "b.png"],
+        ["compress", "a.png", "-o", "b"],
+        ["compress", "a.png", "-o", "b.png", "--codec", "jpeg"],
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(run: Run, arguments: list[str]) -> None:
+    photo(Path("a.png"))
+    status, out, err = run(*arguments)
+    assert (status, out, len(err)) == (2, [], 1)
+    assert files() == {"a.png"}
+
+
+@pytest.mark.parametrize("data", [b"", b"not a picture", b"\xff\xd8\xff\xe0"])
+def test_a_file_that_is_not_ours_is_one_line_and_status_1(run: Run, data: bytes) -> None:
+    Path("a.jpg").write_bytes(data)
+    for command in (["info", "a.jpg"], ["decompress", "a.jpg", "-o", "b.png"], ["info", "missing.jpg"]):
+        status, out, err = run(*command)
+        assert (status, out, len(err)) == (1, [], 1)
+        assert command[1] in err[0]
+    assert files() == {"a.jpg"}
+
+
+def test_an_unknown_model_or_codec_is_said_once(run: Run) -> None:
+    photo(Path("p/a.png"))
+    photo(Path("p/b.png"))
+    for wish in (["--model", "nonsense"], ["--codec", "nonsense"]):
+        status, out, err = run("compress", "p", "-o", "q", *wish)
+        assert (status, out, len(err)) == (1, [], 1)
+
+
+def shell(*arguments: str, before: str = "", **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """The command in a process of its own."""
+    program = f"import sys\n{before}\nfrom corec.cli import main\nsys.exit(main(sys.argv[1:]))"
+    return subprocess.run([sys.executable, "-c", program, *arguments], check=False, **options)
+
+
+def test_version_and_help() -> None:
+    done = subprocess.run([sys.executable, "-m", "corec", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"corec {cli.__version__}\n"
+    done = subprocess.run([sys.executable, "-m", "corec"], capture_output=True, text=True, check=True)
+    for command in ("compress", "decompress", "info", "models", "demo", "train", "export"):
+        assert f"  {command} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("missing", "command", "name"),
+    [
+        ("skimage", ["demo", "-o", "demo"], "corec[demo]"),
+        ("torch", ["train", "joint-jpeg-half-gray", "--data", ".", "-o", "run"], "corec[train]"),
+        ("torch", ["export", "run", "--name", "x"], "corec[train]"),
+    ],
+)
+def test_a_missing_extra_is_named(tmp_path: Path, missing: str, command: list[str], name: str) -> None:
+    done = shell(*command, before=f"sys.modules['{missing}'] = None", cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert name in done.stderr and done.stderr.count("\n") == 1
+    assert files(tmp_path) == set()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pipe that can be closed")
+def test_a_closed_pipe_is_no_drama() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = shell("--help", stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a terminal")
+def test_the_bar_is_for_terminals_and_json_for_pipes(tmp_path: Path) -> None:
+    import pty
+
+    photo(tmp_path / "a.jpg")
+    terminal, side = pty.openpty()
+    # Far enough to show the bar once: this file is none of ours.
+    done = shell("decompress", "a.jpg", "-o", "q/", cwd=tmp_path, stdout=subprocess.PIPE, stderr=side)
+    os.close(side)
+    shown = os.read(terminal, 65536).decode()
+    os.close(terminal)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert "1/1 a.jpg" in shown and "corec: a.jpg: " in shown
+
+
+@real
+def test_there_and_back(run: Run) -> None:
+    for mode in ("RGB", "L"):
+        photo(Path("a.png"), 97, 65, mode)
+        status, out, err = run("compress", "a.png", "-o", "a.jpg", "--bytes", "1500", "--json", "--force")
+        assert (status, err) == (0, [])
+        row = json.loads(out[0])
+        assert row["bytes"] == Path("a.jpg").stat().st_size <= 1500
+        told = json.loads(run("info", "a.jpg", "--json")[1][0])
+        assert {key: told[key] for key in ("model", "codec", "bytes", "width", "height")} == {
+            key: row[key] for key in ("model", "codec", "bytes", "width", "height")
+        }
+        assert run("info", "a.jpg")[1][0].split() == ["codec", "jpeg"]
+        assert run("decompress", "a.jpg", "-o", "b.png", "--force")[0] == 0
+        with Image.open("a.png") as one, Image.open("b.png") as other:
+            assert (one.mode, one.size) == (other.mode, other.size)
+            assert np.abs(np.array(one, float) - np.array(other, float)).mean() < 12
+
+
+@real
+def test_gray_drops_the_colours(run: Run) -> None:
+    photo(Path("a.png"))
+    assert run("compress", "a.png", "-o", "a.jpg", "--gray")[0] == 0
+    assert look("a.jpg")[1] == "L"
+
+
+@real
+def test_too_few_bytes_are_one_line(run: Run) -> None:
+    photo(Path("a.png"))
+    status, out, err = run("compress", "a.png", "-o", "a.jpg", "--bytes", "20")
+    assert (status, out, len(err)) == (1, [], 1)
+    assert "smallest" in err[0] and files() == {"a.png"}
+
+
+@real
+def test_models(run: Run) -> None:
+    names = [model.name for model in models()]
+    assert [line.split()[0] for line in run("models")[1][1:]] == names
+    assert [json.loads(line)["name"] for line in run("models", "--json")[1]] == names
+
+
+@real
+def test_demo(run: Run) -> None:
+    pytest.importorskip("skimage")
+    status, out, err = run("demo", "-o", "demo")
+    assert (status, err) == (0, [])
+    plain, ours = (line.split() for line in out[1:3])
+    assert int(plain[2].replace(",", "")) <= int(ours[1].replace(",", "")) <= 0.2 * 512 * 512 / 8
+    assert float(ours[3]) > float(plain[4]) + 1
+    assert files(Path("demo")) == {"photo.png", "photo.jpg", "restored.png", "comparison.png"}
+    assert run("demo", "-o", "demo")[0] == 1
