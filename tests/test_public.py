@@ -70,7 +70,7 @@ def test_importing_corec_takes_less_than_0_3_seconds() -> None:
 
 
 def test_using_corec_loads_no_torch() -> None:
-    modules = loaded_by("import corec.cli, corec.demo")
+    modules = loaded_by("import corec.cli")
     assert "corec.pipeline" in modules
     heavy = {"torch", "onnx", "skimage", "scipy", "onnxruntime", *(f"corec.{name}" for name in TORCH_SIDE)}
     assert not heavy & modules

@@ -184,7 +184,7 @@ def demo(
 ) -> None:
     """Show a photograph beside plain JPEG at the same bytes."""
     with extra("demo"):
-        from corec.demo import COMPARISON, run_demo
+        from corec.evaluation.demo import COMPARISON, run_demo
     rows = run_demo(output, bpp, force)
     typer.echo(f"{'':12}{'bytes':>9}{'bpp':>8}{'PSNR':>10}")
     for row in rows:

@@ -1,7 +1,7 @@
 """JPEG (ITU-T T.81) through Pillow's libjpeg-turbo: gray or YCbCr 4:2:0, baseline or progressive.
 
-The coefficients are quantised here, because libjpeg rounds to the nearest level and the best
-quantiser for a given rate favours zero. The image whose transform has just these coefficients is handed to
+The coefficients are quantised here, because libjpeg rounds to the nearest level and the best choice
+counts bits too (trellis.py). The image whose transform has just these coefficients is handed to
 libjpeg, which finds them again. The envelope is an APP11 segment; see docs/format.md.
 """
 
@@ -16,13 +16,12 @@ from mozjpeg_lossless_optimization import optimize
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
+from corec.codecs import trellis
+from corec.codecs.trellis import ZIGZAG
 from corec.errors import CodecError
 
 NAME = "jpeg"
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
-ROUNDING = 0.4
-"""The fractional part of an AC coefficient from which it is rounded up, is 1 - ROUNDING. The networks
-are trained with the same quantiser (training/proxies.py)."""
 LARGEST = 65500
 """libjpeg's limit on width and height."""
 
@@ -159,11 +158,10 @@ def quantised(plane: np.ndarray, table: np.ndarray) -> np.ndarray:
     blocks = padded.reshape(rows // 8, 8, columns // 8, 8).transpose(0, 2, 1, 3) - 128
     dct = dct_matrix()
     steps = table.reshape(8, 8).astype(np.float32)
-    rounding = np.full((8, 8), ROUNDING, np.float32)
-    rounding[0, 0] = 0.5
-    levels = dct @ blocks @ dct.T / steps
-    levels = np.copysign(np.floor(np.abs(levels) + rounding), levels)
-    blocks = dct.T @ (levels * steps) @ dct + 128
+    exact = (dct @ blocks @ dct.T / steps).reshape(-1, 64)
+    levels = np.rint(exact)
+    levels[:, ZIGZAG[1:]] = trellis.quantise(exact[:, ZIGZAG[1:]])
+    blocks = dct.T @ (levels.reshape(blocks.shape) * steps) @ dct + 128
     decoded = blocks.transpose(0, 2, 1, 3).reshape(rows, columns)[:height, :width]
     return np.clip(np.rint(decoded), 0, 255).astype(np.uint8)
 

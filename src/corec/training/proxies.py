@@ -21,7 +21,7 @@ ANNEX_K_LUMA = [
 
 ROUNDING = 0.4
 """AC coefficients are rounded down below this fraction: zeros cost least, so the best quantiser for a
-given rate favours them. codecs/jpeg.py quantises in the same way."""
+given rate favours them. Stands for what codecs/trellis.py does with more care."""
 
 
 CENTER = 128 / 255
