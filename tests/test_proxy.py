@@ -176,3 +176,16 @@ def test_tables_have_the_step_for_their_mean_and_hold_what_jpeg_can() -> None:
     assert tables.shape == (3, 2, 64)
     assert torch.equal(tables, tables.round()) and tables.min() >= 1 and tables.max() <= 255
     assert float(proxy.log_step(tables)[1, 0].exp()) == pytest.approx(20, rel=0.02)
+
+
+def test_pixels_out_of_range_are_clipped_and_get_no_gradient() -> None:
+    image = torch.full((1, 1, 16, 16), 0.5)
+    image[..., 8:] = 1.5
+    image.requires_grad_()
+    proxy = JpegProxy(False)
+    decoded, bits = proxy(image, proxy.tables(torch.tensor([10.0])))
+    assert decoded.min() >= 0 and decoded.max() <= 1
+    (decoded.square().sum() + bits.sum()).backward()
+    assert image.grad is not None
+    assert image.grad[..., 8:].abs().max() == 0
+    assert image.grad[..., :8].abs().max() > 0

@@ -1,8 +1,9 @@
 """The way of a picture: picture -> compact network -> codec -> envelope, and back."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from corec.envelope import Envelope, pack, unpack
 from corec.errors import CodecError, EnvelopeError, ModelError, PictureError, RateError
 from corec.models import ZOO, Model, model_named, model_numbered, models
 from corec.picture import LARGEST, Picture, as_picture
-from corec.rate import best_within
+from corec.rate import TRIES, best_within
 from corec.runtime import Network, network
 
 Progress = Callable[[float], None]
@@ -126,9 +127,12 @@ def best_of(
     results: list[tuple[Compressed, float]] = []
     failures: list[RateError] = []
     for index, model in enumerate(candidates):
+        tries = count(1)
 
-        def write(step: float, model: Model = model) -> bytes:
-            return embedded(picture, model, step)
+        def write(step: float, model: Model = model, index: int = index, tries: Iterator[int] = tries) -> bytes:
+            data = embedded(picture, model, step)
+            report((index + next(tries) / (TRIES + 1)) / len(candidates))
+            return data
 
         try:
             step, data = best_within(write, size, model.steps[0] / 2, 255.0, start)

@@ -92,6 +92,7 @@ class JpegProxy(nn.Module):
     def forward(self, image: Tensor, tables: Tensor) -> tuple[Tensor, Tensor]:
         """image (N, 1 or 3, H, W) in 0..1, H and W multiples of 16 (8 for gray); tables (N, tables, 64).
         Returns the decoded image, 0..1, and the estimated size (N,) in bits without headers."""
+        image = image.clamp(0, 1)  # as in a file; a gradient out here would drive pixels ever further
         luma, bits = self.plane(255 * image[:, :1], tables[:, 0])
         if image.shape[1] == 1:
             return luma / 255, bits
@@ -113,8 +114,7 @@ class JpegProxy(nn.Module):
         levels = straight_through(exact.sign() * (exact.abs() + offset).floor(), exact)
         decoded = self.dct.T @ (levels * table[:, None, None]).unflatten(3, (8, 8)) @ self.dct + 128
         decoded = decoded.transpose(2, 3).reshape(n, 1, h, w)
-        decoded = straight_through(decoded.round().clamp(0, 255), decoded)
-        return decoded, estimate_bits(exact, levels)
+        return straight_through(decoded.round(), decoded).clamp(0, 255), estimate_bits(exact, levels)
 
 
 def estimate_bits(exact: Tensor, levels: Tensor) -> Tensor:
