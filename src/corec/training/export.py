@@ -1,8 +1,6 @@
 """From a training run to two ONNX files and a row of the zoo's manifest."""
 
 import hashlib
-import platform
-import subprocess
 import tempfile
 import tomllib
 from pathlib import Path
@@ -62,25 +60,12 @@ def export(run: Path, name: str, number: int | None = None, default: bool = Fals
         row[f"{part}_sha256"] = hashlib.sha256(data).hexdigest()
     row["training"] = {
         "recipe": f"{run.name}.toml",
-        "data": state.get("data", ""),
         "steps": state["step"],
         "seconds": round(state["seconds"]),
         "seed": recipe.seed,
-        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
-        "commit": commit(),
+        **state.get("origin", {}),
     }
     return enter(row, zoo)
-
-
-def commit() -> str:
-    """The commit of the checkout this file lies in, or nothing outside of one."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    try:
-        return subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
 
 
 def to_onnx(network: nn.Module, planes: int, size: int, tables: int) -> bytes:

@@ -4,6 +4,8 @@ import importlib
 import json
 import math
 import os
+import platform
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,6 +65,7 @@ def train(
         held_out = photographs.validation_batch(recipe.crop, VALIDATION_PICTURES) if rank == 0 else None
         if rank == 0:
             prepare(run, step)
+        origin = {"data": photographs.source, "hardware": hardware(device, world), "commit": commit()}
         began = saved = time.monotonic()
         stop = step >= recipe.steps
         while not stop:
@@ -91,7 +94,7 @@ def train(
             if step % LOG_STEPS == 0 or step == recipe.steps:
                 log(run, step, seconds, {"loss": loss.detach(), **facts}, report)
             if due:
-                save(run / "checkpoint.pt", recipe, method, optimizer, average, step, seconds, photographs.source)
+                save(run / "checkpoint.pt", recipe, method, optimizer, average, step, seconds, origin)
                 if held_out is not None:
                     log(run, step, seconds, validate(method, average, held_out, device), report)
                 saved = time.monotonic()
@@ -189,6 +192,24 @@ def has_bf16_matrices() -> bool:
         return False
 
 
+def hardware(device: torch.device, world: int) -> str:
+    """What a run computes on, for the training facts of a model."""
+    cuda = device.type == "cuda"
+    what = torch.cuda.get_device_name(device) if cuda else f"{torch.get_num_threads()} threads, {platform.machine()}"
+    return f"{world} x {what}, PyTorch {torch.__version__}"
+
+
+def commit() -> str:
+    """The commit of the checkout this file lies in, or nothing outside of one."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
 def share_gradients(method: nn.Module, world: int) -> None:
     """Make every gradient the mean of those of all processes."""
     if world > 1:
@@ -260,7 +281,7 @@ def save(
     average: dict[str, Tensor],
     step: int,
     seconds: float,
-    data: str,
+    origin: dict[str, str],
 ) -> None:
     """Write a checkpoint aside, then rename it: a stop at any moment leaves the last whole one."""
     state = {
@@ -270,7 +291,7 @@ def save(
         "average": average,
         "step": step,
         "seconds": seconds,
-        "data": data,
+        "origin": origin,
     }
     aside = path.with_suffix(".partial")
     torch.save(state, aside)
