@@ -19,7 +19,7 @@ from corec.runtime import Network, network
 
 Progress = Callable[[float], None]
 DEFAULT_QUALITY = 50.0
-SAMPLE = 1536
+SAMPLE = 1024
 """Pictures of more pixels than this squared choose their model by a central part of that many pixels."""
 TILE, OVERLAP, GRID = 1024, 96, 16
 """In picture pixels. The overlap exceeds the reach of every network (88 pixels for joint.Reconstruct)."""
@@ -124,6 +124,7 @@ def best_of(
 
     A single candidate is not decoded. Raises RateError with the smallest size when none fits.
     """
+    close = 0.999 if picture.width * picture.height <= SAMPLE**2 else 0.99  # each try at a large one takes seconds
     results: list[tuple[Compressed, float]] = []
     failures: list[RateError] = []
     for index, model in enumerate(candidates):
@@ -135,7 +136,7 @@ def best_of(
             return data
 
         try:
-            step, data = best_within(write, size, model.steps[0] / 2, 255.0, start)
+            step, data = best_within(write, size, model.steps[0] / 2, 255.0, start, close)
         except RateError as error:
             failures.append(error)
             continue

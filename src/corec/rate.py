@@ -5,18 +5,22 @@ from collections.abc import Callable
 
 from corec.errors import RateError
 
-CLOSE = 0.999
-"""A file of this share of the allowed size ends the search."""
 TRIES = 12
 
 
 def best_within(
-    write: Callable[[float], bytes], size: int, finest: float, coarsest: float, start: float | None = None
+    write: Callable[[float], bytes],
+    size: int,
+    finest: float,
+    coarsest: float,
+    start: float | None = None,
+    close: float = 0.999,
 ) -> tuple[float, bytes]:
     """The finest quantiser step whose file has at most `size` bytes, and that file.
 
-    write gives the file at a step between finest and coarsest; start is a first guess. Bytes
-    fall about as 1 / step, so the search interpolates log bytes over log step and keeps a bracket; twelve
+    write gives the file at a step between finest and coarsest; start is a first guess; a file of
+    `close` times the size ends the search. Bytes fall about as 1 / step, so the search interpolates log
+    bytes over log step and keeps a bracket; twelve
     files at most, five or six as a rule. Raises RateError, with the smallest size, if even the coarsest is
     too large.
     """
@@ -27,13 +31,13 @@ def best_within(
         data = write(step)
         if len(data) <= size:
             good = (step, data) if good is None or len(data) >= len(good[1]) else good
-            if len(data) >= CLOSE * size or step <= finest:
+            if len(data) >= close * size or step <= finest:
                 break
         else:
             bad = (step, data)
             if step >= coarsest:
                 raise RateError.too_small(size, len(data))
-        step = next_step(step, len(data), size, good, bad, finest, coarsest)
+        step = next_step(step, len(data), (1 + close) / 2 * size, good, bad, finest, coarsest)
         if good and bad and good[0] / bad[0] < 1.0005:
             break
     if good is None:
@@ -46,14 +50,13 @@ def best_within(
 def next_step(
     step: float,
     got: int,
-    size: int,
+    aim: float,
     good: tuple[float, bytes] | None,
     bad: tuple[float, bytes] | None,
     finest: float,
     coarsest: float,
 ) -> float:
     """Where to look next: between the bracket's ends by interpolation, else outwards with slope -1.2."""
-    aim = 0.9995 * size
     if good and bad:
         low, high = math.log(bad[0]), math.log(good[0])
         fall = math.log(len(bad[1]) / len(good[1]))

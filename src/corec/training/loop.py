@@ -113,6 +113,8 @@ def processes() -> Iterator[tuple[int, int, torch.device]]:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield rank, world, device
+        if world > 1:
+            distributed.barrier()  # one that leaves early takes the others' connections with it
     finally:
         if world > 1:
             distributed.destroy_process_group()
