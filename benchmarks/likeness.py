@@ -23,7 +23,7 @@ def likeness(picture: Picture, model: Model, step: float) -> float:
     """PSNR (dB) between the compact image and the bicubic reduction of the picture."""
     if not model.color and not picture.gray:
         picture = Picture(luma(picture.pixels))
-    compact = compacted(picture, model, model.tables(step))
+    compact = compacted(picture, model, step)
     shown = rgb_from_ycbcr(compact.astype(np.float32) / 255) if model.color else compact[..., 0]
     size = (compact.shape[1], compact.shape[0])
     reference = Image.fromarray(picture.pixels)

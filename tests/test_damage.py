@@ -103,8 +103,8 @@ def test_a_foreign_jpeg_is_refused() -> None:
 
 
 def with_envelope(data: bytes, envelope: str) -> bytes:
-    """A file of ours with another envelope of two bytes."""
-    return data[:8] + bytes.fromhex(envelope) + data[10:]
+    """A file of ours, of an envelope of two bytes, with another one."""
+    return jpeg.embed(data[:2] + data[10:], bytes.fromhex(envelope))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,10 @@ def with_envelope(data: bytes, envelope: str) -> bytes:
     [
         ("20 01", EnvelopeError, "envelope version 2; this Corec reads version 1: update it"),
         ("10 63", ModelError, "needs model 99, which this Corec does not have: update it"),
-        ("14 01", EnvelopeError, "reserved bit"),
+        ("18 01", EnvelopeError, "reserved bit"),
+        ("14 01", EnvelopeError, "not well formed"),
+        ("14 01 40", EnvelopeError, "in jpeg files the step is elsewhere"),
+        ("10 05", EnvelopeError, "restore-gray compresses nothing"),
         ("10 81", EnvelopeError, "not well formed"),
         ("10 03", EnvelopeError, "components are not those of model color-half"),
         ("11 02", EnvelopeError, "an odd size at full resolution"),

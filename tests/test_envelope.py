@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corec.envelope import VERSION, Envelope, pack, unpack
+from corec.envelope import VERSION, Envelope, pack, step_code, step_of, unpack
 from corec.errors import EnvelopeError
 
 LITERAL = [
@@ -20,6 +20,8 @@ LITERAL = [
     (Envelope(128, False, False), "10 80 01"),
     (Envelope(300, True, False), "12 ac 02"),
     (Envelope(16384, False, False), "10 80 80 01"),
+    (Envelope(1, True, False, 0), "16 01 00"),
+    (Envelope(300, False, True, 255), "15 ac 02 ff"),
 ]
 
 
@@ -29,9 +31,9 @@ def test_the_bytes_are_those_of_the_format(envelope: Envelope, text: str) -> Non
     assert unpack(bytes.fromhex(text)) == envelope
 
 
-@given(st.integers(0, 2**70), st.booleans(), st.booleans())
-def test_what_is_packed_is_unpacked(model: int, odd_width: bool, odd_height: bool) -> None:
-    envelope = Envelope(model, odd_width, odd_height)
+@given(st.integers(0, 2**70), st.booleans(), st.booleans(), st.none() | st.integers(0, 255))
+def test_what_is_packed_is_unpacked(model: int, odd_width: bool, odd_height: bool, step: int | None) -> None:
+    envelope = Envelope(model, odd_width, odd_height, step)
     assert unpack(pack(envelope)) == envelope
 
 
@@ -55,7 +57,7 @@ def test_e2_another_version_is_refused_and_named(version: int) -> None:
         unpack(bytes([version << 4, 1]))
 
 
-@pytest.mark.parametrize("first", [0x14, 0x18, 0x1C, 0x17])
+@pytest.mark.parametrize("first", [0x18, 0x1C, 0x1F])
 def test_e3_a_reserved_bit_is_refused(first: int) -> None:
     with pytest.raises(EnvelopeError, match="reserved bit"):
         unpack(bytes([first, 1]))
@@ -71,11 +73,24 @@ def test_e3_a_reserved_bit_is_refused(first: int) -> None:
         "10 80 00",
         "10 01 00",  # bytes behind it
         "10 01 01",
+        "14 01",  # no step
+        "14 80 40",
+        "14 01 40 40",
     ],
 )
 def test_e5_a_number_cut_short_padded_or_followed_is_refused(text: str) -> None:
     with pytest.raises(EnvelopeError, match="not well formed"):
         unpack(bytes.fromhex(text))
+
+
+@given(st.floats(1 / 16, 3900))
+def test_a_step_is_told_to_within_two_percent_and_a_half(step: float) -> None:
+    assert step_of(step_code(step)) == pytest.approx(step, rel=0.0225)
+
+
+@given(st.integers(0, 255))
+def test_a_step_that_was_told_is_told_the_same_again(code: int) -> None:
+    assert step_code(step_of(code)) == code
 
 
 def test_a_negative_model_number_cannot_be_packed() -> None:

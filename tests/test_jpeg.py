@@ -1,5 +1,6 @@
 """The JPEG codec: files that anything opens, coefficients that we chose, and where the envelope rides."""
 
+import contextlib
 import io
 import struct
 
@@ -30,6 +31,12 @@ def image(height: int, width: int, planes: int, seed: int = 1) -> np.ndarray:
     return np.clip(np.rint(110 + 20 * np.stack(soft, 2) + grain), 0, 255).astype(np.uint8)
 
 
+def tables_in(data: bytes) -> np.ndarray:
+    """The quantisation tables of a file, as Pillow reads them."""
+    with Image.open(io.BytesIO(data)) as picture:
+        return np.array([table for _, table in sorted(picture.quantization.items())])
+
+
 def markers(data: bytes) -> list[int]:
     return [marker for marker, _, _ in jpeg.segments(data)]
 
@@ -38,8 +45,8 @@ def segment(marker: int, payload: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
 
 
-GRAY = jpeg.encode(image(24, 40, 1), tables(20))
-COLOR = jpeg.encode(image(24, 40, 3), tables(20, 2))
+GRAY = jpeg.encode(image(24, 40, 1), 1, tables(20))
+COLOR = jpeg.encode(image(24, 40, 3), 1, tables(20, 2))
 PARTS = pytest.mark.parametrize("data", [GRAY, COLOR], ids=["gray", "color"])
 
 
@@ -50,30 +57,62 @@ PARTS = pytest.mark.parametrize("data", [GRAY, COLOR], ids=["gray", "color"])
 @example(1, 33, 3, 255.0)
 def test_what_is_written_is_read_at_its_size_with_its_tables(height: int, width: int, planes: int, step: float) -> None:
     source, wanted = image(height, width, planes), tables(step, 1 if planes == 1 else 2)
-    data = jpeg.encode(source, wanted)
+    data = jpeg.encode(source, 1, wanted)
     decoded, found = jpeg.decode(data)
     assert decoded.shape == source.shape
     assert decoded.dtype == np.uint8
-    np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(tables_in(data), wanted)
+    np.testing.assert_allclose(found, np.log(wanted).mean(1))
+    np.testing.assert_allclose(jpeg.condition(1, wanted), found)
     assert jpeg.size(data) == (width, height)
 
 
 def test_a_strip_like_and_a_tall_image() -> None:
     for shape in ((1, 5000, 3), (jpeg.STRIP + 9, 3, 3), (2 * jpeg.STRIP + 1, 17, 1)):
-        decoded, _ = jpeg.decode(jpeg.encode(image(*shape), tables(3, 1 if shape[2] == 1 else 2)))
+        decoded, _ = jpeg.decode(jpeg.encode(image(*shape), 1, tables(3, 1 if shape[2] == 1 else 2)))
         assert np.abs(decoded[..., 0].astype(int) - image(*shape)[..., 0]).mean() < 3
+
+
+def test_tables_are_whole_numbers_that_jpeg_can_hold() -> None:
+    for step in (0.01, 1, 16.4, 255, 1e6):
+        found = jpeg.tables_at(step, np.ones((1, 64)))
+        assert found.dtype == np.int64
+        assert found.min() >= 1
+        assert found.max() <= 255
+    assert (jpeg.tables_at(16.4, np.ones((1, 64))) == 16).all()
+
+
+def test_a_table_of_zeros_in_a_damaged_file_is_taken_for_ones() -> None:
+    data = jpeg.encode(image(16, 16, 1), 1, tables(20))
+    table = data.index(b"\xff\xdb") + 5
+    damaged = data[:table] + bytes(64) + data[table + 64 :]
+    with contextlib.suppress(CodecError):
+        assert jpeg.decode(damaged)[1] == 0
+
+
+@pytest.mark.parametrize("quality", [1, 5, 10, 25, 50, 75, 90, 100])
+def test_plain_files_are_those_of_libjpeg_and_their_quality_is_found_by_their_step(quality: int) -> None:
+    data = jpeg.plain(image(24, 40, 1), quality)
+    file = io.BytesIO()
+    Image.fromarray(image(24, 40, 1)[..., 0]).save(file, "JPEG", quality=quality)
+    assert data == file.getvalue()
+    # The largest step that neither 255 nor rounding has touched much says by what the table was multiplied.
+    table, standard = tables_in(data)[0], np.array(jpeg.STANDARD[0])
+    at = np.where(table < 255, table, 0).argmax()
+    if 1 < quality < 100:
+        assert abs(jpeg.quality_at(table[at] / standard[at] * standard.mean()) - quality) <= 1
 
 
 def test_equal_tables_stay_two() -> None:
     flat = np.full((2, 64), 255)
-    np.testing.assert_array_equal(jpeg.decode(jpeg.encode(image(16, 16, 3), flat))[1], flat)
+    np.testing.assert_array_equal(tables_in(jpeg.encode(image(16, 16, 3), 1, flat)), flat)
 
 
 @pytest.mark.parametrize("step", [4, 12, 40, 104])
 def test_gray_decodes_to_just_what_was_quantised(step: float) -> None:
     source, wanted = image(128, 136, 1), tables(step)
     expected = jpeg.quantised(source[..., 0], wanted[0])
-    decoded, _ = jpeg.decode(jpeg.encode(source, wanted))
+    decoded, _ = jpeg.decode(jpeg.encode(source, 1, wanted))
     difference = np.abs(decoded[..., 0].astype(int) - expected)
     # libjpeg's transform works in integers: a sample near .5 may round otherwise, but no coefficient changes.
     assert difference.max() <= 1
@@ -85,7 +124,7 @@ def test_the_quantiser_favours_zero() -> None:
     wave = jpeg.dct_matrix()[:1].T @ jpeg.dct_matrix()[3:4]  # the coefficient (0, 3) alone
     for share, level in ((0.45, 0), (0.55, 0), (0.9, 1), (1.45, 1), (1.95, 2), (-0.55, 0), (-0.9, -1)):
         block = np.clip(np.rint(128 + share * step * wave), 0, 255).astype(np.uint8)
-        decoded, _ = jpeg.decode(jpeg.encode(np.tile(block, (4, 4))[..., None], table))
+        decoded, _ = jpeg.decode(jpeg.encode(np.tile(block, (4, 4))[..., None], 1, table))
         found = (wave * (decoded[:8, :8, 0].astype(float) - 128)).sum() / step
         assert found == pytest.approx(level, abs=0.1), share
 
@@ -94,20 +133,20 @@ def test_the_deadzone_saves_bytes() -> None:
     source, wanted = image(128, 128, 1), tables(12)
     file = io.BytesIO()
     Image.fromarray(source[..., 0]).save(file, "JPEG", qtables=[wanted[0].tolist()], optimize=True)
-    assert len(jpeg.encode(source, wanted)) < 0.97 * len(file.getvalue())
+    assert len(jpeg.encode(source, 1, wanted)) < 0.97 * len(file.getvalue())
 
 
 def test_chroma_is_halved_by_plain_means_and_comes_back() -> None:
     source = image(64, 64, 3)
     source[..., 1:] = source[::2, ::2, 1:].repeat(2, 0).repeat(2, 1)
-    decoded, _ = jpeg.decode(jpeg.encode(source, np.ones((2, 64), np.int64)))
+    decoded, _ = jpeg.decode(jpeg.encode(source, 1, np.ones((2, 64), np.int64)))
     assert np.abs(decoded[..., 0].astype(int) - source[..., 0]).max() <= 3
     assert np.abs(decoded[..., 1:].astype(int) - source[..., 1:]).mean() < 8  # 2x2 upsampling is soft, not shifted
 
 
 def test_the_planes_are_luma_and_chroma_in_this_order() -> None:
     flat = np.broadcast_to(np.array([90, 60, 200], np.uint8), (16, 16, 3))
-    data = jpeg.encode(flat, np.ones((2, 64), np.int64))
+    data = jpeg.encode(flat, 1, np.ones((2, 64), np.int64))
     assert np.abs(jpeg.decode(data)[0].astype(int) - flat).max() <= 1
     red, green, blue = np.asarray(Image.open(io.BytesIO(data)))[8, 8].astype(int)
     assert (red, green, blue) == pytest.approx((90 + 1.402 * 72, 90 - 0.3441 * -68 - 0.7141 * 72, 0), abs=2)
@@ -116,7 +155,7 @@ def test_the_planes_are_luma_and_chroma_in_this_order() -> None:
 def test_pillow_counts_table_entries_in_our_order() -> None:
     # Row order throughout: what we ask Pillow to write, what it reports, and what lies in the file (there in zigzag).
     table = np.arange(1, 65)[None]
-    data = jpeg.encode(image(16, 16, 1), table)
+    data = jpeg.encode(image(16, 16, 1), 1, table)
     assert list(Image.open(io.BytesIO(data)).quantization[0]) == list(range(1, 65))  # type: ignore[attr-defined]
     at = data.index(b"\xff\xdb") + 5
     assert list(data[at : at + 10]) == [1, 2, 9, 17, 10, 3, 4, 11, 18, 25]
@@ -133,7 +172,7 @@ def test_the_file_has_no_needless_segments(data: bytes) -> None:
 @pytest.mark.parametrize("planes", [1, 3])
 def test_other_software_opens_the_file(height: int, width: int, planes: int) -> None:
     source = image(height, width, planes)
-    data = jpeg.embed(jpeg.encode(source, tables(4, 1 if planes == 1 else 2)), b"\x10\x01")
+    data = jpeg.embed(jpeg.encode(source, 1, tables(4, 1 if planes == 1 else 2)), b"\x10\x01")
     with Image.open(io.BytesIO(data)) as opened:
         assert opened.size == (width, height)
         assert opened.mode == ("L" if planes == 1 else "RGB")
@@ -158,7 +197,7 @@ def test_it_is_known_by_its_first_bytes_and_its_name() -> None:
 
 def test_an_image_that_jpeg_cannot_hold_is_refused() -> None:
     with pytest.raises(CodecError, match="at most 65500 pixels a side, and this image has 65501x1"):
-        jpeg.encode(np.zeros((1, 65501, 1), np.uint8), tables(20))
+        jpeg.encode(np.zeros((1, 65501, 1), np.uint8), 1, tables(20))
 
 
 @PARTS

@@ -140,7 +140,7 @@ def test_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch, name: str, height: i
     data = compress_picture(source, model=name, quality=30).data
     compacted: list[np.ndarray] = []
     encode = jpeg.encode
-    monkeypatch.setattr(jpeg, "encode", lambda image, tables: compacted.append(image) or encode(image, tables))
+    monkeypatch.setattr(jpeg, "encode", lambda image, *how: compacted.append(image) or encode(image, *how))
     restored = []
     for tile in (1024, 128):
         monkeypatch.setattr(pipeline, "TILE", tile)

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +20,13 @@ KINDS = {
     "color-full": (True, False),
 }
 """Name of a tiny model -> color, half. They get the numbers 1 to 4."""
+RESTORERS = {"restore-gray": False, "restore-color": True}
+"""Name of a tiny model that restores plain files -> color. They get the numbers 5 and 6."""
 
 
 @contextmanager
 def tiny_zoo(folder: Path) -> Iterator[Path]:
-    """Four tiny models, exported as trained ones are, in place of those that ship."""
+    """Six tiny models, exported as trained ones are, in place of those that ship."""
     export_tiny(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "ZOO", folder)
@@ -36,23 +39,37 @@ def tiny_zoo(folder: Path) -> Iterator[Path]:
 def export_tiny(zoo: Path) -> None:
     """Write a zoo of tiny models."""
     torch = pytest.importorskip("torch")
-    from corec.methods.joint import Method, Settings
+    from corec.methods import joint, restore
+
+    sizes = {"widths": (4, 6, 8)}
+    for name, (color, half) in KINDS.items():
+        settings = {"color": color, "half": half, "compact_width": 4, "compact_blocks": 1, **sizes}
+        torch.manual_seed(1)
+        method = joint.Method(joint.Settings(**settings))  # type: ignore[arg-type]
+        export_random(zoo, name, "joint", settings, method)
+    for name, color in RESTORERS.items():
+        torch.manual_seed(1)
+        export_random(
+            zoo, name, "restore", {"color": color, **sizes}, restore.Method(restore.Settings(color, (4, 6, 8)))
+        )
+
+
+def export_random(zoo: Path, name: str, kind: str, settings: dict[str, Any], method: Any) -> None:
+    """Write a method's networks into a zoo, their last layers at random."""
+    import torch
+
     from corec.training.export import export
     from corec.training.recipe import Recipe
 
-    for name, (color, half) in KINDS.items():
-        sizes = {"color": color, "half": half, "compact_width": 4, "compact_blocks": 1, "widths": (4, 6, 8)}
-        torch.manual_seed(1)
-        method = Method(Settings(**sizes))  # type: ignore[arg-type]
-        for part in (method.compact, method.reconstruct):
-            torch.nn.init.normal_(part.tail.weight, std=0.03)  # zero before training: tiles could not be wrong
-        run = zoo / f"run-{name}"
-        run.mkdir()
-        state = {"recipe": vars(Recipe("joint", sizes, 1)), "average": method.state_dict(), "step": 1, "seconds": 1.0}
-        torch.save(state, run / "checkpoint.pt")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PyTorch's, about its own exporter
-            export(run, name, default=True, zoo=zoo)
+    for part in filter(None, (method.compact, method.reconstruct)):
+        torch.nn.init.normal_(part.tail.weight, std=0.03)  # zero before training: tiles could not be wrong
+    run = zoo / f"run-{name}"
+    run.mkdir()
+    state = {"recipe": vars(Recipe(kind, settings, 1)), "average": method.state_dict(), "step": 1, "seconds": 1.0}
+    torch.save(state, run / "checkpoint.pt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's, about its own exporter
+        export(run, name, default=True, zoo=zoo)
 
 
 def reach_of(model: models.Model, part: str) -> float:

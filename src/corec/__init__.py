@@ -2,6 +2,7 @@
 
     data = corec.compress(image, bpp=0.2)     # the bytes of an ordinary .jpg
     image = corec.decompress(data)            # the picture, at full size
+    image = corec.restore(any_jpeg)           # any JPEG file's picture, its artefacts removed
 
 Importing corec is quick: a name's module is loaded when the name is first used.
 """
@@ -24,7 +25,7 @@ from corec.errors import (
 if TYPE_CHECKING:
     from corec.models import Model
     from corec.models import models as list_models
-    from corec.pipeline import compress, decompress, describe
+    from corec.pipeline import compress, decompress, describe, restore
 
 __version__ = "0.1.0"
 
@@ -44,6 +45,7 @@ __all__ = [
     "decompress",
     "describe",
     "list_models",
+    "restore",
 ]
 
 _LAZY = {
@@ -52,6 +54,7 @@ _LAZY = {
     "decompress": ("corec.pipeline", "decompress"),
     "describe": ("corec.pipeline", "describe"),
     "list_models": ("corec.models", "models"),
+    "restore": ("corec.pipeline", "restore"),
 }
 
 

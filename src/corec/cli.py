@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from corec import __version__, pipeline
+from corec.codecs import jpeg
 from corec.codecs.base import codec_named, codecs
 from corec.color import luma
 from corec.errors import CorecError, MissingExtraError
@@ -143,6 +144,35 @@ def decompress(sources: Sources, output: Destination, force: Force = False, as_j
 
 
 @app.command()
+def restore(
+    sources: Sources,
+    output: Destination,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="One of `corec models`. By default the one for each file.")
+    ] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Remove the coding artefacts of any JPEG files.
+
+    SRC: files, or folders with everything in and below them. DST: a file of any usual picture format,
+    or for several sources a folder, which is made; the pictures in it are .png.
+    """
+
+    def work(job: Job, tell: Tell) -> dict[str, Any]:
+        data = read_bytes(job.source)
+        row = pipeline.restorer_of(data, model)
+        picture = pipeline.restore_picture(data, row.name, progress=tell)
+        with aside(job.target) as path:
+            write_picture(picture, path)
+        width, height = picture.width, picture.height
+        facts = {"bytes": len(data), "bpp": 8 * len(data) / (width * height), "model": row.name, "codec": row.codec}
+        return facts | {"width": width, "height": height}
+
+    each(plan(sources, output, ".png", jpeg.SUFFIXES), work, force, as_json)
+
+
+@app.command()
 def info(file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False)], as_json: Json = False) -> None:
     """Say what is in a file that `corec compress` wrote."""
     try:
@@ -195,30 +225,52 @@ def demo(
 @app.command()
 def evaluate(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", show_default=False)],
-    match: Annotated[
-        list[str], typer.Option(metavar="ANCHOR", help="jpeg@QUALITY; may be given again.", show_default=False)
-    ],
     gray: Annotated[bool, typer.Option("--gray", help="Compare luma alone.")] = False,
     names: Annotated[
-        list[str] | None, typer.Option("--models", metavar="NAME", help="Choose from these; may be given again.")
+        list[str] | None,
+        typer.Option("--models", metavar="NAME", help="Measure these; may be given again. By default Corec's choice."),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="JSON", help="Every figure.")] = None,
+    anchors: Annotated[
+        list[str] | None,
+        typer.Option("--anchors", metavar="NAME", help="Beside these; may be given again. By default all there are."),
+    ] = None,
+    match: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ANCHOR", help="Bytes of jpeg@QUALITY, bpg@QP, jpeg2000@BPP; may be given again."),
+    ] = None,
+    rates: Annotated[
+        list[float] | None,
+        typer.Option("--bpp", metavar="B", help="Bits per pixel; may be given again. By default 0.1 to 1."),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Tell gains and BD-rates over this; by default jpeg-best.")
+    ] = None,
+    paper: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Redo the tables of jiang2017 instead, over its test sets.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="REPORT", help="Folder to fill.")] = None,
     processes: Annotated[int, typer.Option(metavar="N", min=1, help="Pictures at a time.")] = 1,
-    force: Force = False,
+    force: Annotated[bool, typer.Option("--force", help="Measure again what REPORT has.")] = False,
 ) -> None:
-    """Compare Corec with plain JPEG at equal bytes, over the pictures in and below a folder."""
+    """Compare Corec with other codecs at equal bytes, over the pictures in and below a folder.
+
+    No file is larger than that of --match, or than --bpp allows, for the same picture. REPORT gets tables, a plot, a
+    page and every figure; a run that was stopped goes on with what is in it.
+    """
     with extra("evaluate"):
-        from corec.evaluation import bench, report
-    if output:
-        check_target(output, frozenset(), force)
+        from corec.evaluation import command
+    if paper is not None and (names or anchors or match or rates or against or gray):
+        raise typer.BadParameter("--paper says itself what is measured: give only FOLDER, -o, --processes and --force")
+    if match and rates:
+        raise typer.BadParameter("give --match or --bpp, not both")
     with progress(1) as show:
-        rows = bench.evaluate(
-            folder, gray, match, names, lambda row, done, total: show(row.image, 0, done / total), processes
-        )
-    if output:
-        with aside(output) as path:
-            path.write_text(json.dumps(report.results(rows), indent=1) + "\n")
-    typer.echo(report.markdown(rows), nl=False)
+        run = command.Run(output, force, processes, lambda row, done, total: show(row.image, 0, done / total), complain)
+        if paper is not None:
+            text = command.redo(folder, paper, run)
+        else:
+            wishes = command.Wishes(folder, gray, names or [], anchors, match or [], rates or [], against)
+            text = command.compare(wishes, run)
+    typer.echo(text, nl=False)
 
 
 @app.command()

@@ -10,8 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from corec.errors import ModelError
 
 ZOO = Path(__file__).parent / "zoo"
@@ -33,13 +31,13 @@ class Model:
     scale: int
     """Picture size over compact image size: 2 or 1."""
     default: bool
-    """Whether compress considers it unless told a model."""
+    """Whether compress (or restore) considers it unless told a model."""
     steps: tuple[float, float]
     """Range of the mean luma quantiser step, in levels, that it was trained for."""
     shapes: tuple[tuple[float, ...], ...]
     """Multipliers of the step, one row of 64 a quantisation table, in row order."""
     compact: str
-    """File of the compact network in the zoo."""
+    """File of the compact network in the zoo; empty for a model that only restores plain files."""
     compact_sha256: str
     reconstruct: str
     """File of the reconstruction network in the zoo."""
@@ -47,14 +45,10 @@ class Model:
     training: dict[str, Any]
     """Recipe, data, steps, seconds, hardware, seed, commit."""
 
-    def tables(self, step: float) -> np.ndarray:
-        """Quantisation tables (1 or 2, 64) for a mean luma step, whole numbers in 1..255."""
-        return np.clip(np.rint(step * np.array(self.shapes)), 1, 255).astype(np.int64)
-
-    def log_step(self, tables: np.ndarray) -> np.ndarray:
-        """What the networks are told of the tables: (tables,), within the range they were trained for."""
-        trained = [np.log(self.tables(step)).mean(1) for step in self.steps]
-        return np.clip(np.log(np.maximum(tables, 1)).mean(1), *trained)  # a damaged file's table may hold 0
+    @property
+    def restores(self) -> bool:
+        """Whether it is for plain files of anybody (restore), not for our own (compress, decompress)."""
+        return not self.compact
 
 
 @cache

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from corec import color, tiles
+from corec.codecs import jpeg
 from corec.codecs.base import Codec, codec_named, codec_of
-from corec.envelope import Envelope, pack, unpack
+from corec.envelope import Envelope, pack, step_code, step_of, unpack
 from corec.errors import CodecError, EnvelopeError, ModelError, PictureError, RateError
 from corec.models import ZOO, Model, model_named, model_numbered, models
 from corec.picture import LARGEST, Picture, as_picture
@@ -135,8 +136,9 @@ def best_of(
             report((index + next(tries) / (TRIES + 1)) / len(candidates))
             return data
 
+        codec = codec_named(model.codec)
         try:
-            step, data = best_within(write, size, model.steps[0] / 2, 255.0, start, close)
+            step, data = best_within(write, size, model.steps[0] / 2, codec.STEPS[1], start, close)
         except RateError as error:
             failures.append(error)
             continue
@@ -161,15 +163,63 @@ def sample_of(picture: Picture) -> Picture:
 
 def decompress_picture(data: bytes, progress: Progress | None = None) -> Picture:
     """decompress() to a Picture."""
-    container, _, model, width, height = origin(data)
-    compact, tables = container.decode(data)
-    if (compact.shape[2] == 3) != model.color or len(tables) != len(model.shapes):
+    container, envelope, model, width, height = origin(data)
+    compact, condition = container.decode(data)
+    if condition is None and envelope.step is not None:
+        condition = container.condition(step_of(envelope.step), model.shapes)
+    if condition is None or (compact.shape[2] == 3) != model.color or condition.shape != bounds(model)[0].shape:
         raise EnvelopeError(f"the file's components are not those of model {model.name}, which its envelope names")
     net = network(ZOO / model.reconstruct, model.reconstruct_sha256)
     pixels = np.empty((height, width, compact.shape[2]), np.uint8)
     restore = color.rgb_from_ycbcr if model.color else levels
-    through(net, compact, model.log_step(tables), pixels, unit, restore, TILE // model.scale, progress)
+    through(net, compact, np.clip(condition, *bounds(model)), pixels, unit, restore, TILE // model.scale, progress)
     return Picture(pixels if model.color else pixels[..., 0])
+
+
+def restore(data: bytes, *, model: str | None = None) -> np.ndarray:
+    """The picture of any JPEG file, its coding artefacts removed: uint8, (H, W) luma or (H, W, 3) sRGB, upright.
+
+    model: a name from corec.models(), else the one for gray or colour files. Raises CorecError for other files, damaged
+    ones, and those that compress wrote, which hold more than they show.
+    """
+    return restore_picture(data, model).pixels
+
+
+def restore_picture(data: bytes, model: str | None = None, progress: Progress | None = None) -> Picture:
+    """restore() to a Picture."""
+    row = restorer_of(data, model)
+    decoded, condition = jpeg.decode(data)
+    # One table or three instead of two: the networks know luma's and chroma's.
+    chroma = condition[1:].mean() if len(condition) > 1 else condition[0]
+    condition = np.array([condition[0], chroma] if row.color else condition[:1])
+    net = network(ZOO / row.reconstruct, row.reconstruct_sha256)
+    pixels = np.empty_like(decoded)
+    convert = color.rgb_from_ycbcr if row.color else levels
+    through(net, decoded, np.clip(condition, *bounds(row)), pixels, unit, convert, TILE, progress)
+    return as_picture(jpeg.with_metadata_of(data, pixels if row.color else pixels[..., 0]))
+
+
+def restorer_of(data: bytes, name: str | None) -> Model:
+    """The model that restores a JPEG file, of this name or by default; from its headers alone. Raises CorecError."""
+    container = codec_of(data)
+    if container.NAME != jpeg.NAME:
+        raise CodecError(f"restore repairs JPEG files, and this is {container.NAME}")
+    if jpeg.extract(data) is not None:
+        raise EnvelopeError("the file was written by Corec: decompress gives its picture")
+    refuse_beyond_largest(*jpeg.size(data))
+    colors = jpeg.colors(data)
+    if name is None:
+        fitting = [row for row in models() if row.restores and row.default and row.color == colors]
+        if not fitting:
+            raise ModelError(f"there is no model that restores {'colour' if colors else 'gray'} files")
+        return fitting[0]
+    row = model_named(name)
+    if not row.restores:
+        raise ModelError(f"model {name} is for compress: it restores nothing")
+    if row.color != colors:
+        kind, needs = ("colour", "a gray model") if colors else ("gray", "a colour model")
+        raise ModelError(f"the picture is {kind}, and {name} is {needs}")
+    return row
 
 
 def describe(data: bytes) -> dict[str, Any]:
@@ -201,9 +251,12 @@ def candidates_for(picture: Picture, codec: str, name: str | None) -> list[Model
         if model.color == picture.gray:
             kind, needs = ("gray", "a colour model") if picture.gray else ("colour", "a gray model")
             raise ModelError(f"the picture is {kind}, and {name} is {needs}")
+        if model.restores:
+            raise ModelError(f"model {name} is for restore: it compresses nothing")
         rows = [model]
     else:
-        rows = [m for m in models() if m.default and m.codec == codec and m.color != picture.gray]
+        fitting = [m for m in models() if m.default and m.codec == codec and m.color != picture.gray]
+        rows = [m for m in fitting if not m.restores]
         if not rows:
             raise ModelError(f"there is no {'gray' if picture.gray else 'colour'} model for {codec}")
     largest = codec_named(codec).LARGEST
@@ -216,31 +269,40 @@ def candidates_for(picture: Picture, codec: str, name: str | None) -> list[Model
 
 def embedded(picture: Picture, model: Model, step: float) -> bytes:
     """The file of a picture at one quantiser step, envelope included."""
-    tables = model.tables(step)
-    compact = compacted(picture, model, tables)
     codec = codec_named(model.codec)
+    compact = compacted(picture, model, step)
     odd_width, odd_height = (
         model.scale * extent - whole
         for extent, whole in zip(compact.shape[1::-1], (picture.width, picture.height), strict=True)
     )
-    return codec.embed(codec.encode(compact, tables), pack(Envelope(model.number, bool(odd_width), bool(odd_height))))
+    code = None if codec.TELLS_STEP else step_code(step)
+    envelope = Envelope(model.number, bool(odd_width), bool(odd_height), code)
+    return codec.embed(codec.encode(compact, step, model.shapes), pack(envelope))
 
 
-def compacted(picture: Picture, model: Model, tables: np.ndarray) -> np.ndarray:
+def bounds(model: Model) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the greatest condition that a model's networks were trained for."""
+    codec = codec_named(model.codec)
+    finest, coarsest = (codec.condition(step, model.shapes) for step in model.steps)
+    return finest, coarsest
+
+
+def compacted(picture: Picture, model: Model, step: float) -> np.ndarray:
     """The compact image of a picture before it is coded: uint8 (H, W, 1) luma or (H, W, 3) YCbCr."""
     pixels = picture.pixels if model.color else picture.pixels[..., None]
     height, width = (-(-extent // model.scale) for extent in pixels.shape[:2])
     compact = np.empty((height, width, pixels.shape[2]), np.uint8)
     net = network(ZOO / model.compact, model.compact_sha256)
     convert = color.ycbcr_from_rgb if model.color else unit
-    through(net, pixels, model.log_step(tables), compact, convert, levels, TILE)
+    condition = np.clip(codec_named(model.codec).condition(step, model.shapes), *bounds(model))
+    through(net, pixels, condition, compact, convert, levels, TILE)
     return compact
 
 
 def through(
     net: Network,
     source: np.ndarray,
-    log_step: np.ndarray,
+    condition: np.ndarray,
     target: np.ndarray,
     before: Callable[[np.ndarray], np.ndarray],
     after: Callable[[np.ndarray], np.ndarray],
@@ -257,7 +319,7 @@ def through(
     pieces = list(tiles.tiles(source.shape[0], source.shape[1], tile, overlap, grid))
     for index, (rows, columns) in enumerate(pieces):
         piece = tiles.pad(before(source[rows.start : rows.stop, columns.start : columns.stop]), grid)
-        result = net(piece, log_step)
+        result = net(piece, condition)
         ratio = result.shape[0] / piece.shape[0]
         top, left = (int((span.core_start - span.start) * ratio) for span in (rows, columns))
         at_row, at_column = (int(span.core_start * ratio) for span in (rows, columns))
@@ -279,13 +341,20 @@ def origin(data: bytes) -> tuple[Codec, Envelope, Model, int, int]:
     container = codec_of(data)
     packed = container.extract(data)
     if packed is None:
-        raise EnvelopeError(f"this {container.NAME} file was not written by Corec: any viewer shows all it holds")
+        repair = "; `corec restore` removes its artefacts" if container.NAME == jpeg.NAME else ""
+        raise EnvelopeError(
+            f"this {container.NAME} file was not written by Corec: any viewer shows all it holds{repair}"
+        )
     envelope = unpack(packed)
     model = model_numbered(envelope.model)
     if model.codec != container.NAME:
         raise EnvelopeError(
             f"the file is {container.NAME}, but its envelope names model {model.name} for {model.codec}"
         )
+    if model.restores:
+        raise EnvelopeError(f"the envelope is damaged: its model {model.name} compresses nothing")
+    if (envelope.step is None) != container.TELLS_STEP:
+        raise EnvelopeError(f"the envelope is damaged: in {container.NAME} files the step is elsewhere")
     if model.scale == 1 and (envelope.odd_width or envelope.odd_height):
         raise EnvelopeError("the envelope is damaged: an odd size at full resolution")
     width, height = (extent * model.scale for extent in container.size(data))

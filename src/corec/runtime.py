@@ -24,13 +24,15 @@ class Network:
             self.session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises a dozen kinds
             raise ModelError(f"a network cannot be loaded: {error}") from error
+        self.inputs = [wanted.name for wanted in self.session.get_inputs()]
 
     def __call__(self, image: np.ndarray, log_step: np.ndarray) -> np.ndarray:
-        """image (H, W, C) in 0..1, of a size the network takes; log_step (tables,): the natural
-        logarithm of each quantisation table's geometric mean."""
+        """image (H, W, C) in 0..1, of a size the network takes; log_step (1 or 2,): the natural
+        logarithms of quantiser steps, which a network may do without."""
         batch = np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32)
         try:
-            output = self.session.run(None, {"image": batch, "log_step": log_step.astype(np.float32)[None]})[0]
+            told = {"image": batch, "log_step": log_step.astype(np.float32)[None]}
+            output = self.session.run(None, {name: told[name] for name in self.inputs})[0]
         except Exception as error:
             raise ModelError(f"a network failed on an image of {image.shape[1]}x{image.shape[0]}: {error}") from error
         return np.asarray(output)[0].transpose(1, 2, 0)

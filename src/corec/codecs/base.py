@@ -4,32 +4,53 @@ A codec turns a compact image (H, W, C) into the bytes of an ordinary file and b
 in such a file the envelope rides. Images are uint8, luma or full-range BT.601 YCbCr.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from corec.errors import CodecError
 
+Shapes = Sequence[Sequence[float]]
+"""Multipliers of the step, one row of 64 a quantisation table; codecs without such tables take an empty one."""
+
 
 class Codec(Protocol):
-    """One image format; a module of this package."""
+    """One image format; a module of this package.
+
+    The coarseness of the quantiser is one number, the step, in levels of 255: about the mean step of its
+    luma coefficients. Bytes fall about as 1 / step.
+    """
 
     NAME: str
     SUFFIXES: tuple[str, ...]
     """File name endings, with the dot, the usual one first."""
     LARGEST: int
     """Most pixels a side."""
+    STEPS: tuple[float, float]
+    """The finest and the coarsest step of the format."""
+    TELLS_STEP: bool
+    """Whether the step can be read from a file's header."""
 
     def accept(self, data: bytes) -> bool:
         """Whether the bytes begin like a file of this format."""
         ...
 
-    def encode(self, image: np.ndarray, tables: np.ndarray) -> bytes:
-        """A file from an image (H, W, 1 or 3), quantised with tables (1 or 2, 64) in row order."""
+    def settle(self, step: float) -> float:
+        """The nearest step that the format can express."""
         ...
 
-    def decode(self, data: bytes) -> tuple[np.ndarray, np.ndarray]:
-        """The image of a file and the tables it was quantised with. Raises CodecError."""
+    def condition(self, step: float, shapes: Shapes) -> np.ndarray:
+        """What the networks are told of a file coded at this step: natural logarithms of steps, (1 or 2,)."""
+        ...
+
+    def encode(self, image: np.ndarray, step: float, shapes: Shapes) -> bytes:
+        """A file from an image (H, W, 1 or 3)."""
+        ...
+
+    def decode(self, data: bytes) -> tuple[np.ndarray, np.ndarray | None]:
+        """The image of a file, and what condition() says of it: None where the header does not tell the step,
+        which the envelope then carries. Raises CodecError."""
         ...
 
     def size(self, data: bytes) -> tuple[int, int]:

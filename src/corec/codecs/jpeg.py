@@ -17,6 +17,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from corec.codecs import trellis
+from corec.codecs.base import Shapes
 from corec.codecs.trellis import ZIGZAG
 from corec.errors import CodecError
 
@@ -24,6 +25,8 @@ NAME = "jpeg"
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 LARGEST = 65500
 """libjpeg's limit on width and height."""
+STEPS = (1.0, 255.0)
+TELLS_STEP = True
 
 APP0, APP11, SOS = 0xE0, 0xEB, 0xDA
 SIGNATURE = b"Co"
@@ -31,20 +34,63 @@ STRIP = 1024
 """Rows that are transformed at a time, a multiple of 16: bounds the memory for large images."""
 
 
+STANDARD = [
+    [int(step) for step in table.split()]
+    for table in (
+        "16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62 "
+        "18 22 37 56 68 109 103 77 24 35 55 64 81 104 113 92 49 64 78 87 103 121 120 101 72 92 95 98 112 100 103 99",
+        "17 18 24 47 99 99 99 99 18 21 26 66 99 99 99 99 24 26 56 99 99 99 99 99 47 66" + " 99" * 38,
+    )
+]
+"""T.81, tables K.1 and K.2, in row order: luma and chroma as nearly every encoder scales them."""
+
+
 def accept(data: bytes) -> bool:
     """Whether the bytes begin with JPEG's SOI and another marker."""
     return data[:3] == b"\xff\xd8\xff"
 
 
-def encode(image: np.ndarray, tables: np.ndarray) -> bytes:
+def plain(image: np.ndarray, quality: int) -> bytes:
+    """The JPEG file that libjpeg itself makes of an image (H, W, 1 or 3 YCbCr): its default tables, Huffman
+    codes and chroma subsampling, which is what most JPEG files in the world have. quality: 1 to 100."""
+    mode, pixels = ("YCbCr", image) if image.shape[2] == 3 else ("L", image[..., 0])
+    file = io.BytesIO()
+    picture = Image.frombytes(mode, (image.shape[1], image.shape[0]), np.ascontiguousarray(pixels).tobytes())
+    picture.save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def quality_at(step: float) -> int:
+    """libjpeg's quality, 1 to 100, whose luma table has about this mean step (jcparam.c: jpeg_quality_scaling)."""
+    scale = 100 * step / np.mean(STANDARD[0])
+    return int(np.clip(np.rint(5000 / scale if scale > 100 else 100 - scale / 2), 1, 100))
+
+
+def tables_at(step: float, shapes: Shapes) -> np.ndarray:
+    """Quantisation tables (1 or 2, 64), whole numbers in 1..255 in row order: the step times the shapes."""
+    return np.clip(np.rint(step * np.array(shapes)), 1, 255).astype(np.int64)
+
+
+def settle(step: float) -> float:
+    """The step itself: tables are rounded, but entry by entry."""
+    return step
+
+
+def condition(step: float, shapes: Shapes) -> np.ndarray:
+    """The mean natural logarithm of each table (1 or 2,)."""
+    return np.log(tables_at(step, shapes)).mean(1)
+
+
+def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
     """The smaller of a baseline and a progressive JPEG file of the image, without JFIF header or metadata.
 
     Huffman tables are optimised, and MozJPEG searches the progressive file's scans (losslessly).
-    image: uint8 (H, W, 1) luma or (H, W, 3) YCbCr; tables: (1 or 2, 64) whole numbers in 1..255, in row
-    order, for luma and chroma. Raises CodecError for a size
+    image: uint8 (H, W, 1) luma or (H, W, 3) YCbCr; step: mean step of the luma table, in levels; shapes:
+    multipliers of the step (1 or 2, 64) in row order, for luma and chroma. Raises CodecError for a size
     that JPEG cannot hold.
     """
     height, width, planes = image.shape
+    tables = tables_at(step, shapes)
     if max(height, width) > LARGEST:
         raise CodecError(f"JPEG holds at most {LARGEST} pixels a side, and this image has {width}x{height}")
     pixels = np.empty(image.shape, np.uint8)
@@ -66,24 +112,45 @@ def encode(image: np.ndarray, tables: np.ndarray) -> bytes:
 
 
 def decode(data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """The image of a JPEG file, uint8 (H, W, 1) luma or (H, W, 3) YCbCr, and its tables (1 or 2, 64).
+    """The image of a JPEG file, uint8 (H, W, 1) luma or (H, W, 3) YCbCr, and each table's mean log step.
 
     Raises CodecError for damaged files and for anything but 8-bit gray and YCbCr.
     """
     with opened(data) as picture:
-        if picture.mode not in ("L", "RGB"):
-            raise CodecError(f"a JPEG file of mode {picture.mode} is none of ours")
+        refuse_others(picture)
         tables = np.array([table for _, table in sorted(picture.quantization.items())], np.int64)
         if picture.mode == "RGB":
             picture.draft("YCbCr", picture.size)
         pixels = np.asarray(picture)
-    return (pixels[..., None] if pixels.ndim == 2 else pixels), tables
+    steps = np.log(np.maximum(tables, 1)).mean(1)  # a damaged file's table may hold 0
+    return (pixels[..., None] if pixels.ndim == 2 else pixels), steps
+
+
+def with_metadata_of(data: bytes, pixels: np.ndarray) -> Image.Image:
+    """Pixels, (H, W) or (H, W, 3) RGB, as a Pillow image with the colour profile and EXIF data of a file."""
+    image = Image.fromarray(pixels)
+    with opened(data) as picture:
+        image.info.update({key: picture.info[key] for key in ("icc_profile", "exif") if key in picture.info})
+    return image
 
 
 def size(data: bytes) -> tuple[int, int]:
     """Width and height from the frame header. Raises CodecError."""
     with opened(data) as picture:
         return picture.size
+
+
+def colors(data: bytes) -> bool:
+    """Whether a file holds YCbCr, not luma alone; from its header. Raises CodecError for what is neither."""
+    with opened(data) as picture:
+        refuse_others(picture)
+        return picture.mode == "RGB"
+
+
+def refuse_others(picture: JpegImageFile) -> None:
+    """Raise CodecError for anything but 8-bit gray and YCbCr."""
+    if picture.mode not in ("L", "RGB"):
+        raise CodecError(f"a JPEG file of mode {picture.mode} is none of ours: only gray and YCbCr")
 
 
 @contextmanager

@@ -15,14 +15,18 @@ image compression", for training through a codec proxy.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from corec.errors import RecipeError
 from corec.methods.layers import Block, Downscale, Upscale, silence
 from corec.training.proxies import JpegProxy, rgb_from_ycbcr, ycbcr_from_rgb
 
 EMBEDDING = 32
+GRID = 32
+"""Sides of training crops are multiples of it."""
 
 
 def embed(tables: int) -> nn.Sequential:
@@ -105,6 +109,8 @@ class Settings:
 
     color: bool = False
     half: bool = True
+    codec: str = "jpeg"
+    """Name of the codec that its files are of; there must be a proxy for it."""
     compact_width: int = 32
     compact_blocks: int = 2
     widths: tuple[int, int, int] = (32, 96, 128)
@@ -122,12 +128,21 @@ class Method(nn.Module):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
+        if settings.codec != "jpeg":
+            raise RecipeError(f"there is no proxy for the codec {settings.codec!r}: joint trains for jpeg")
         planes = 3 if settings.color else 1
         self.settings = settings
         self.compact = Compact(planes, settings.half, settings.compact_width, settings.compact_blocks)
         self.reconstruct = Reconstruct(planes, settings.half, settings.widths)
         self.codec = JpegProxy(settings.color)
         self.reduce = Downscale(planes) if settings.half else nn.Identity()
+
+    def begin(self, share: float) -> None:
+        """Nothing: all steps of this method are alike, whatever share of the run is done."""
+
+    def shapes(self) -> np.ndarray:
+        """The learned tables as multipliers of the mean luma step: (1 or 2, 64)."""
+        return self.codec.shapes().detach().numpy()
 
     def forward(self, batch: Tensor, steps: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """One training step's loss. batch (N, 1 or 3, H, W): luma or RGB in 0..1, H and W multiples of

@@ -29,7 +29,7 @@ Report = Callable[[int, dict[str, float]], Any]
 
 
 def build(recipe: Recipe) -> Any:
-    """The method that a recipe names, with its settings: a module with draw_steps. Raises RecipeError."""
+    """The method that a recipe names, with its settings: a module with begin and draw_steps. Raises RecipeError."""
     name = f"corec.methods.{recipe.method}"
     try:
         module = importlib.import_module(name)
@@ -37,6 +37,8 @@ def build(recipe: Recipe) -> Any:
         if error.name != name:
             raise
         raise RecipeError(f"no method {recipe.method!r}") from error
+    if recipe.crop % module.GRID:
+        raise RecipeError(f"crop must be a multiple of {module.GRID} for the method {recipe.method}, not {recipe.crop}")
     return module.Method(fill(module.Settings, recipe.settings, "settings"))
 
 
@@ -71,6 +73,7 @@ def train(
         while not stop:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step)
+            method.begin(step / recipe.steps)
             batch = photographs.batch(step, recipe.batch, recipe.crop, recipe.seed)
             generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
             draws = method.draw_steps(recipe.batch, generator)

@@ -8,22 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-ANNEX_K_LUMA = [
-    [16, 11, 10, 16, 24, 40, 51, 61],
-    [12, 12, 14, 19, 26, 58, 60, 55],
-    [14, 13, 16, 24, 40, 57, 69, 56],
-    [14, 17, 22, 29, 51, 87, 80, 62],
-    [18, 22, 37, 56, 68, 109, 103, 77],
-    [24, 35, 55, 64, 81, 104, 113, 92],
-    [49, 64, 78, 87, 103, 121, 120, 101],
-    [72, 92, 95, 98, 112, 100, 103, 99],
-]  # ITU-T T.81, table K.1; only the starting point of the learned tables
+from corec.codecs.jpeg import STANDARD
 
 ROUNDING = 0.4
 """AC coefficients are rounded down below this fraction: zeros cost least, so the best quantiser for a
 given rate favours them. Stands for what codecs/trellis.py does with more care."""
-
-
 CENTER = 128 / 255
 """Chroma of gray, as JPEG has it."""
 
@@ -70,7 +59,7 @@ class JpegProxy(nn.Module):
 
     def __init__(self, color: bool) -> None:
         super().__init__()
-        start = torch.tensor(ANNEX_K_LUMA).float().log().flatten()
+        start = torch.tensor(STANDARD[0]).log()  # only where the learning begins
         start = 0.4 * (start - start.mean())
         self.log_shapes = nn.Parameter(start.repeat(2 if color else 1, 1))
         self.register_buffer("dct", dct_matrix(), persistent=False)
