@@ -16,7 +16,7 @@ from corec.color import luma, rgb_from_ycbcr
 from corec.evaluation.metrics import psnr
 from corec.models import Model, models
 from corec.picture import Picture, read_picture
-from corec.pipeline import compacted
+from corec.wrap import compacted
 
 
 def likeness(picture: Picture, model: Model, step: float) -> float:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from corec import pipeline
+from corec import pipeline, wrap
 from corec.color import luma
 from corec.models import ZOO, models
 from corec.picture import Picture, read_picture
@@ -110,17 +110,17 @@ def print_networks(sizes: list[tuple[int, int]], gray: bool, threads: int, runs:
 
 
 def network_seconds(network: Network, shape: tuple[int, ...], tables: int, ratio: float, runs: int) -> float:
-    """Seconds for one pass over noise of a shape, in the tiles that pipeline.py uses.
+    """Seconds for one pass over noise of a shape, in the tiles that wrap.py uses.
 
     ratio: the source's size over the target's, as far as the network makes it smaller or larger.
     """
     source = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
     target = np.empty((round(shape[0] / ratio), round(shape[1] / ratio), shape[2]), np.uint8)
-    tile = round(pipeline.TILE * min(1, ratio))
+    tile = round(wrap.TILE * min(1, ratio))
     step = np.full(tables, 3.0)
 
     def work() -> None:
-        pipeline.through(network, source, step, target, pipeline.unit, pipeline.levels, tile)
+        wrap.through(network, source, step, target, wrap.unit, wrap.levels, tile)
 
     return timed(work, runs)[0]
 

@@ -8,7 +8,7 @@ import torch
 from tiny import picture
 from torch import nn
 
-from corec import models, pipeline
+from corec import models, wrap
 from corec.codecs import jpeg
 from corec.methods.jiang2017 import ComCNN, Method, RecCNN, Settings
 from corec.methods.layers import Downscale, Upscale
@@ -140,7 +140,7 @@ def test_a_trained_run_is_exported_and_used(half: bool, tmp_path: Path, monkeypa
         {"recipe": recipe, "average": method.state_dict(), "step": 1, "seconds": 1.0}, tmp_path / "checkpoint.pt"
     )
     monkeypatch.setattr(models, "ZOO", tmp_path)
-    monkeypatch.setattr(pipeline, "ZOO", tmp_path)
+    monkeypatch.setattr(wrap, "ZOO", tmp_path)
     models.read_manifest.cache_clear()
     try:
         export(tmp_path, "jiang", zoo=tmp_path)

@@ -59,9 +59,9 @@ def test_untrained_networks_are_the_plain_maps(planes: int, half: bool) -> None:
     torch.manual_seed(1)
     log_step = torch.full((2, 1 if planes == 1 else 2), 3.0)
     picture = torch.rand(2, planes, 32, 64)
-    compact = Compact(planes, half, width=8, blocks=1)(picture, log_step)
+    compact = Compact(planes, half, width=8, blocks=1, steps=log_step.shape[1])(picture, log_step)
     assert torch.equal(compact, Downscale(planes)(picture) if half else picture)
-    restored = Reconstruct(planes, half, (8, 8, 8))(compact, log_step)
+    restored = Reconstruct(planes, half, (8, 8, 8), log_step.shape[1])(compact, log_step)
     assert torch.equal(restored, Upscale(planes)(compact) if half else compact)
     assert restored.shape == picture.shape
 
@@ -70,7 +70,7 @@ def test_untrained_networks_are_the_plain_maps(planes: int, half: bool) -> None:
 def test_the_quantiser_step_changes_what_trained_networks_do() -> None:
     torch.manual_seed(1)
     picture = torch.rand(1, 1, 32, 32)
-    for network in (Compact(1, True, 8, 1), Reconstruct(1, True, (8, 8, 8))):
+    for network in (Compact(1, True, 8, 1, 1), Reconstruct(1, True, (8, 8, 8), 1)):
         for parameter in network.parameters():
             nn.init.normal_(parameter, std=0.2)
         fine, coarse = (network(picture, torch.full((1, 1), s)) for s in (2.0, 4.5))

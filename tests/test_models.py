@@ -10,8 +10,8 @@ import pytest
 from corec import models as models_module
 from corec.errors import ModelError
 from corec.models import ZOO, Model, model_named, model_numbered, models, read_manifest
-from corec.pipeline import bounds
 from corec.runtime import network
+from corec.wrap import bounds
 
 FLAT = [1.0] * 64
 ROW = f"""

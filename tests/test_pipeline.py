@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny import KINDS, picture, reach_of, tiny_zoo
 
-from corec import pipeline
+from corec import choice, wrap
 from corec.codecs import jpeg
 from corec.errors import CodecError, ModelError, PictureError, RateError
 from corec.models import model_named
@@ -114,7 +114,7 @@ def test_a_model_that_does_not_fit_is_refused() -> None:
 def test_no_picture_is_written_that_would_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     source = picture(50, 60, True)
     data = compress(source.pixels)
-    monkeypatch.setattr(pipeline, "LARGEST", 2999)
+    monkeypatch.setattr(wrap, "LARGEST", 2999)
     for call in (partial(compress, source.pixels), partial(decompress, data), partial(describe, data)):
         with pytest.raises(PictureError, match="60 x 50 pixels are too many"):
             call()
@@ -143,7 +143,7 @@ def test_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch, name: str, height: i
     monkeypatch.setattr(jpeg, "encode", lambda image, *how: compacted.append(image) or encode(image, *how))
     restored = []
     for tile in (1024, 128):
-        monkeypatch.setattr(pipeline, "TILE", tile)
+        monkeypatch.setattr(wrap, "TILE", tile)
         compress_picture(source, model=name, quality=30)
         restored.append(decompress(data))
     for whole, tiled in (restored, (compacted[0], compacted[-1])):
@@ -154,24 +154,38 @@ def test_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch, name: str, height: i
 @pytest.mark.parametrize("part", ["compact", "reconstruct"])
 def test_tiles_overlap_by_more_than_a_network_looks(name: str, part: str) -> None:
     reach = reach_of(model_named(name), part)
-    assert reach <= pipeline.OVERLAP
+    assert reach <= wrap.OVERLAP
     assert reach > (64 if part == "reconstruct" else 4), "the measure itself must see something"
 
 
 def test_tiles_too_close_would_show(monkeypatch: pytest.MonkeyPatch) -> None:
     data = compress_picture(picture(301, 450, True), model="gray-full", quality=30).data
     whole = decompress(data)
-    monkeypatch.setattr(pipeline, "TILE", 128)
-    monkeypatch.setattr(pipeline, "OVERLAP", 0)
+    monkeypatch.setattr(wrap, "TILE", 128)
+    monkeypatch.setattr(wrap, "OVERLAP", 0)
     assert np.abs(whole.astype(int) - decompress(data)).max() > 1
 
 
-def test_a_large_picture_is_tried_on_its_middle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "SAMPLE", 64)
-    for size in (60_000, 3000):
-        result = compress_picture(picture(200, 333, True), size=size)
-        assert len(result.data) <= size
-        assert decompress(result.data).shape == (200, 333)
+@pytest.mark.parametrize("size", [60_000, 3000, 1200])
+@pytest.mark.parametrize("model", [None, "gray-half"])
+def test_a_large_picture_is_tried_on_its_middle(model: str | None, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "SAMPLE", 64)
+    source, wholes = picture(200, 333, True), []
+    write = choice.write
+    monkeypatch.setattr(choice, "write", lambda p, *how: (wholes.append(p) if p is source else None) or write(p, *how))
+    result = compress_picture(source, model=model, size=size)
+    # So small a sample is mostly headers; 60,000 bytes are more than the picture can use.
+    assert 0.75 * size <= len(result.data) <= size or size == 60_000
+    assert decompress(result.data).shape == (200, 333)
+    assert 1 <= len(wholes) <= 4
+
+
+def test_a_large_picture_that_cannot_be_so_small_says_how_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "SAMPLE", 64)
+    with pytest.raises(RateError, match="the smallest size is") as caught:
+        compress_picture(picture(200, 333, True), size=150)
+    assert caught.value.smallest
+    assert len(compress_picture(picture(200, 333, True), size=caught.value.smallest).data) == caught.value.smallest
 
 
 def test_the_facts_of_a_file() -> None:

@@ -15,6 +15,8 @@ LEVELS = [
     {"errors"},
     {"models", "picture", "color", "files", "corec"},
     {"codecs", "envelope", "runtime", "tiles", "rate"},
+    {"wrap"},
+    {"choice"},
     {"pipeline", "learned"},
     {"demo"},
     {"cli"},

@@ -11,7 +11,7 @@ from PIL import Image
 from profiles import rgb_profile, srgb_profile
 from tiny import RESTORERS, picture, reach_of, tiny_zoo
 
-from corec import models, pipeline, restore
+from corec import models, pipeline, restore, wrap
 from corec.cli import main
 from corec.errors import CodecError, EnvelopeError, ModelError
 from corec.models import model_named
@@ -80,9 +80,9 @@ def test_a_colour_profile_is_applied() -> None:
 def test_tiles_do_not_show(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = file(150, 300, not RESTORERS[name])
     whole = restore(data)
-    monkeypatch.setattr(pipeline, "TILE", 128)
+    monkeypatch.setattr(wrap, "TILE", 128)
     assert np.abs(whole.astype(int) - restore(data)).max() <= 1
-    assert 64 < reach_of(model_named(name), "reconstruct") <= pipeline.OVERLAP
+    assert 64 < reach_of(model_named(name), "reconstruct") <= wrap.OVERLAP
 
 
 def test_a_file_of_ours_is_sent_to_decompress() -> None:

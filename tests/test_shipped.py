@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from tiny import picture, reach_of
 
-from corec import pipeline
+from corec import wrap
 from corec.errors import ModelError
 from corec.models import Model, models
 from corec.picture import Picture
@@ -50,7 +50,7 @@ def test_tiles_do_not_show(gray: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         if model.color != gray
     ]
     whole = [decompress(data).astype(int) for data in files]
-    monkeypatch.setattr(pipeline, "TILE", 256)
+    monkeypatch.setattr(wrap, "TILE", 256)
     for data, expected in zip(files, whole, strict=True):
         assert np.abs(decompress(data) - expected).max() <= 1
 
@@ -58,7 +58,7 @@ def test_tiles_do_not_show(gray: bool, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_tiles_overlap_by_more_than_a_network_looks(gray: bool) -> None:
     for model in shipped():
         if model.color != gray:
-            assert max(reach_of(model, "compact"), reach_of(model, "reconstruct")) <= pipeline.OVERLAP, model.name
+            assert max(reach_of(model, "compact"), reach_of(model, "reconstruct")) <= wrap.OVERLAP, model.name
 
 
 def error_of(source: Picture, pixels: np.ndarray) -> float:

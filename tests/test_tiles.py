@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from corec import pipeline
+from corec import wrap
 from corec.tiles import Span, pad, spans, tiles
 
 GRIDS = st.sampled_from([1, 2, 4, 8, 16])
@@ -96,9 +96,9 @@ def run(net: Blur, source: np.ndarray, tile: int, drop: tuple[int, int] = (0, 0)
     shape = [int(np.ceil(extent * net.ratio)) - less for extent, less in zip(source.shape[:2], drop, strict=True)]
     target = np.full((*shape, source.shape[2]), np.nan)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "TILE", tile)
+        patch.setattr(wrap, "TILE", tile)
         tile = tile // 2 if net.ratio == 2 else tile
-        pipeline.through(net, source, np.zeros(1), target, np.copy, np.copy, tile)  # type: ignore[arg-type]
+        wrap.through(net, source, np.zeros(1), target, np.copy, np.copy, tile)  # type: ignore[arg-type]
     return target
 
 
@@ -116,7 +116,7 @@ def run(net: Blur, source: np.ndarray, tile: int, drop: tuple[int, int] = (0, 0)
 def test_tiled_is_as_untiled(height: int, width: int, ratio: float, odd: tuple[int, int], seed: int) -> None:
     source = np.random.default_rng(seed).random((height, width, 1))
     drop = odd if ratio == 2 else (0, 0)
-    overlap = pipeline.OVERLAP // 2 if ratio == 2 else pipeline.OVERLAP
+    overlap = wrap.OVERLAP // 2 if ratio == 2 else wrap.OVERLAP
     whole, pieces = Blur(overlap, ratio), Blur(overlap, ratio)
     expected = run(whole, source, 1024, drop)
     got = run(pieces, source, 128, drop)
@@ -127,7 +127,7 @@ def test_tiled_is_as_untiled(height: int, width: int, ratio: float, odd: tuple[i
 
 def test_a_reach_beyond_the_overlap_would_show() -> None:
     source = np.random.default_rng(1).random((400, 400, 1)) + 1
-    net = Blur(pipeline.OVERLAP + 16)
+    net = Blur(wrap.OVERLAP + 16)
     assert np.abs(run(net, source, 128) - run(net, source, 1024)).max() > 1e-3
 
 
@@ -140,7 +140,7 @@ def test_a_small_picture_is_one_piece_continued_to_the_grid() -> None:
 
     source = np.arange(6.0).reshape(2, 3, 1)
     target = np.empty_like(source)
-    pipeline.through(net, source, np.zeros(1), target, np.copy, np.copy, pipeline.TILE)  # type: ignore[arg-type]
+    wrap.through(net, source, np.zeros(1), target, np.copy, np.copy, wrap.TILE)  # type: ignore[arg-type]
     assert seen == [(16, 16, 1)]
     np.testing.assert_array_equal(target, source)
 
@@ -148,7 +148,7 @@ def test_a_small_picture_is_one_piece_continued_to_the_grid() -> None:
 def test_progress_ends_at_one() -> None:
     shares: list[float] = []
     source = np.zeros((200, 300, 1))
-    through = pipeline.through
+    through = wrap.through
     through(Blur(0), source, np.zeros(1), source.copy(), np.copy, np.copy, 128, shares.append)  # type: ignore[arg-type]
     assert shares == sorted(shares)
     assert shares[-1] == 1

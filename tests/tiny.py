@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from corec import models, pipeline
+from corec import models, wrap
 from corec.picture import Picture
 from corec.runtime import network
 
@@ -30,7 +30,7 @@ def tiny_zoo(folder: Path) -> Iterator[Path]:
     export_tiny(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "ZOO", folder)
-        patch.setattr(pipeline, "ZOO", folder)
+        patch.setattr(wrap, "ZOO", folder)
         models.read_manifest.cache_clear()
         yield folder
     models.read_manifest.cache_clear()
@@ -78,7 +78,7 @@ def reach_of(model: models.Model, part: str) -> float:
     A NaN spreads to every output that depends on it. It is put at every place of the network's grid.
     """
     before = part == "compact"
-    net = network(pipeline.ZOO / getattr(model, part), getattr(model, f"{part}_sha256"))
+    net = network(wrap.ZOO / getattr(model, part), getattr(model, f"{part}_sha256"))
     pixel = 1 if before else model.scale
     image = np.full((16 // pixel, 400 // pixel, 3 if model.color else 1), 0.5, np.float32)
     farthest = 0.0

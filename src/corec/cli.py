@@ -20,7 +20,7 @@ from corec.codecs.base import codec_named, codecs
 from corec.color import luma
 from corec.errors import CorecError, MissingExtraError
 from corec.files import Job, aside, check_target, is_folder, plan, read_bytes
-from corec.models import model_named, models
+from corec.models import PLAIN, model_named, models
 from corec.picture import Picture, read_picture, write_picture
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -102,7 +102,7 @@ def compress(
     """
     if sum(wish is not None for wish in (quality, bpp, size)) > 1:
         raise typer.BadParameter("give one of --quality, --bpp and --bytes")
-    if model is not None:
+    if model is not None and model != PLAIN:
         codec = codec or model_named(model).codec
     container = codec_named(codec or codec_by_suffix(sources, output) or "jpeg")
     if not is_folder(sources, output) and Path(output).suffix.lower() not in container.SUFFIXES:

@@ -13,6 +13,7 @@ from typing import Any
 from corec.errors import ModelError
 
 ZOO = Path(__file__).parent / "zoo"
+PLAIN = "plain"
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Model:
 
     name: str
     number: int
-    """As in the envelope."""
+    """As in the envelope; 0 is plain()."""
     method: str
     """Module of corec.methods that trained it."""
     codec: str
@@ -48,7 +49,17 @@ class Model:
     @property
     def restores(self) -> bool:
         """Whether it is for plain files of anybody (restore), not for our own (compress, decompress)."""
-        return not self.compact
+        return bool(self.reconstruct) and not self.compact
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has no networks at all: see plain()."""
+        return not self.reconstruct
+
+
+def plain(codec: str, color: bool, steps: tuple[float, float]) -> Model:
+    """The codec alone, without networks: for rates at which it needs none, and where there is no model yet."""
+    return Model(PLAIN, 0, "", codec, color, 1, True, steps, (), "", "", "", "", {})
 
 
 @cache

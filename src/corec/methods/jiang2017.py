@@ -122,7 +122,9 @@ class Method(nn.Module):
         self.reduce = Downscale(planes)
 
     def shapes(self) -> np.ndarray:
-        """The tables of the standard, as multipliers of the luma table's mean: (1 or 2, 64)."""
+        """JPEG's own tables, as multipliers of the luma table's mean: (1 or 2, 64); none for other codecs."""
+        if self.settings.codec != "jpeg":
+            return np.empty((0, 64))
         tables = np.array(jpeg.STANDARD if self.settings.color else jpeg.STANDARD[:1], float)
         return tables / tables[0].mean()
 
@@ -163,13 +165,14 @@ class Method(nn.Module):
 
     def received(self, source: Tensor, log_steps: Tensor, phase: str) -> Tensor:
         """What RecCNN is given: a coded picture, a coded compact image, or one that no codec has seen."""
+        steps = log_steps[:, 0].exp().tolist()
         if self.compact is None:
-            return coded(source, self.codec, lambda image, index: self.plain(image, float(log_steps[index].exp())))[0]
+            return coded(source, lambda image, index: self.plain(image, steps[index]), self.codec).images
         if phase == "compact":
             return self.compact(source, log_steps).clamp(0, 1)
         with torch.no_grad():
             compact = self.compact(source, log_steps)
-        return coded(compact, self.codec, lambda image, index: self.wrapped(image, float(log_steps[index].exp())))[0]
+        return coded(compact, lambda image, index: self.wrapped(image, steps[index]), self.codec).images
 
     def plain(self, image: np.ndarray, step: float) -> bytes:
         return jpeg.plain(image, jpeg.quality_at(step))

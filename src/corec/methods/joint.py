@@ -1,6 +1,6 @@
-"""Joint training of a compact and a reconstruction network through a differentiable JPEG.
+"""Joint training of a compact and a reconstruction network through a differentiable codec.
 
-    x --Compact--> c --JPEG--> c^ --Reconstruct--> x^
+    x --Compact--> c --codec--> c^ --Reconstruct--> x^
 
     loss = MSE(x, x^) + lambda q^2 R + mu MSE(c, c0)
 
@@ -8,6 +8,10 @@ R is the estimated rate in bits per compact pixel and q the mean quantiser step:
 slope of distortion over rate of a uniform quantiser is proportional to q^2, so one lambda serves all
 rates. c0 is the picture itself (scale 1) or its antialiased bicubic reduction (scale 1/2); the last
 term keeps the file worth looking at in a viewer that knows nothing of Corec.
+
+The codec is a differentiable JPEG (training/proxies.py). For other codecs it stands in with flat tables: what they do
+to a picture is also to round the coefficients of a transform. The last part of such a run trains Reconstruct alone, on
+the codec's own files.
 
 Related: Jiang et al. 2017 (arXiv 1708.00838) for the arrangement; Guleryuz et al. 2021, "Sandwiched
 image compression", for training through a codec proxy.
@@ -20,8 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from corec.errors import RecipeError
+from corec.codecs.base import codec_named
 from corec.methods.layers import Block, Downscale, Upscale, silence
+from corec.training.coding import coded
 from corec.training.proxies import JpegProxy, rgb_from_ycbcr, ycbcr_from_rgb
 
 EMBEDDING = 32
@@ -29,23 +34,23 @@ GRID = 32
 """Sides of training crops are multiples of it."""
 
 
-def embed(tables: int) -> nn.Sequential:
-    """From the mean log step of each quantisation table (N, tables) to an embedding (N, 32)."""
-    return nn.Sequential(nn.Linear(tables, EMBEDDING), nn.ReLU(), nn.Linear(EMBEDDING, EMBEDDING), nn.ReLU())
+def embed(steps: int) -> nn.Sequential:
+    """From the log steps of the quantiser (N, steps) to an embedding (N, 32)."""
+    return nn.Sequential(nn.Linear(steps, EMBEDDING), nn.ReLU(), nn.Linear(EMBEDDING, EMBEDDING), nn.ReLU())
 
 
 class Compact(nn.Module):
     """Picture (N, C, H, W) in 0..1 -> compact image (N, C, H/s, W/s), about 0..1; s = 2 or 1.
 
-    C is 1 (luma) or 3 (YCbCr); H and W are even. log_step (N, tables) is the mean natural logarithm of
-    each table the compact image will be quantised with. Works on 2x2 cells at half resolution and adds
-    to the plain (reduced) picture.
+    C is 1 (luma) or 3 (YCbCr); H and W are even. log_step (N, steps) is the natural logarithm of the step that
+    the compact image will be quantised with, for JPEG the mean of each table's. Works on 2x2 cells at half resolution
+    and adds to the plain (reduced) picture.
     """
 
-    def __init__(self, planes: int, half: bool, width: int, blocks: int) -> None:
+    def __init__(self, planes: int, half: bool, width: int, blocks: int, steps: int) -> None:
         super().__init__()
         self.halves = half
-        self.embed = embed(1 if planes == 1 else 2)
+        self.embed = embed(steps)
         self.head = nn.Conv2d(4 * planes, width, 3, padding=1)
         self.blocks = nn.ModuleList(Block(width, EMBEDDING) for _ in range(blocks))
         self.tail = nn.Conv2d(width, planes if half else 4 * planes, 3, padding=1)
@@ -68,11 +73,11 @@ class Reconstruct(nn.Module):
     predicts a residual over the bicubic enlargement (s = 2) or the decoded image (s = 1).
     """
 
-    def __init__(self, planes: int, half: bool, widths: tuple[int, int, int]) -> None:
+    def __init__(self, planes: int, half: bool, widths: tuple[int, int, int], steps: int) -> None:
         super().__init__()
         fine, middle, coarse = widths
         self.halves = half
-        self.embed = embed(1 if planes == 1 else 2)
+        self.embed = embed(steps)
         self.head = nn.Conv2d(planes if half else 4 * planes, fine, 3, padding=1)
         self.down1 = nn.Conv2d(fine, middle, 2, stride=2)
         self.down2 = nn.Conv2d(middle, coarse, 2, stride=2)
@@ -110,7 +115,9 @@ class Settings:
     color: bool = False
     half: bool = True
     codec: str = "jpeg"
-    """Name of the codec that its files are of; there must be a proxy for it."""
+    """Name of the codec that its files are of."""
+    real: float = 0.0
+    """Share of the run, at its end, that trains Reconstruct alone on the codec's own files."""
     compact_width: int = 32
     compact_blocks: int = 2
     widths: tuple[int, int, int] = (32, 96, 128)
@@ -123,48 +130,57 @@ class Settings:
 class Method(nn.Module):
     """Both networks, the codec between them, and one training step.
 
-    State: the networks and the learned shape of the quantisation tables.
+    State: the networks and the learned shape of JPEG's quantisation tables.
     """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
-        if settings.codec != "jpeg":
-            raise RecipeError(f"there is no proxy for the codec {settings.codec!r}: joint trains for jpeg")
         planes = 3 if settings.color else 1
+        jpeg = settings.codec == "jpeg"
+        conditions = planes // 2 + 1 if jpeg else 1
         self.settings = settings
-        self.compact = Compact(planes, settings.half, settings.compact_width, settings.compact_blocks)
-        self.reconstruct = Reconstruct(planes, settings.half, settings.widths)
-        self.codec = JpegProxy(settings.color)
+        self.phase = "joint"
+        self.compact = Compact(planes, settings.half, settings.compact_width, settings.compact_blocks, conditions)
+        self.reconstruct = Reconstruct(planes, settings.half, settings.widths, conditions)
+        self.proxy = JpegProxy(settings.color, learned=jpeg)
+        self.codec = codec_named(settings.codec)
         self.reduce = Downscale(planes) if settings.half else nn.Identity()
 
     def begin(self, share: float) -> None:
-        """Nothing: all steps of this method are alike, whatever share of the run is done."""
+        """Turn to the codec's own files once this share of the run is done."""
+        self.phase = "real" if share >= 1 - self.settings.real else "joint"
+        self.compact.requires_grad_(self.phase == "joint")
 
     def shapes(self) -> np.ndarray:
-        """The learned tables as multipliers of the mean luma step: (1 or 2, 64)."""
-        return self.codec.shapes().detach().numpy()
+        """JPEG's learned tables as multipliers of the mean luma step: (1 or 2, 64); none for other codecs."""
+        if self.settings.codec != "jpeg":
+            return np.empty((0, 64))
+        return self.proxy.shapes().detach().numpy(force=True)
 
     def forward(self, batch: Tensor, steps: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """One training step's loss. batch (N, 1 or 3, H, W): luma or RGB in 0..1, H and W multiples of
         32; steps (N,): mean luma quantiser steps. Returns the loss and what to log, each a scalar."""
-        color = self.settings.color
-        source = ycbcr_from_rgb(batch) if color else batch
-        tables = self.codec.tables(steps)
-        log_step = self.codec.log_step(tables)
+        s = self.settings
+        source = ycbcr_from_rgb(batch) if s.color else batch
+        tables = self.proxy.tables(steps)
+        log_step = self.proxy.log_step(tables) if s.codec == "jpeg" else steps.log()[:, None]
         compact = self.compact(source, log_step)
         with torch.autocast(batch.device.type, enabled=False):  # a codec's arithmetic is exact
             compact = compact.float()
-            decoded, bits = self.codec(compact, tables)
+            if self.phase == "real":
+                shapes, levels = self.shapes().tolist(), steps.tolist()
+                decoded, bits, _ = coded(
+                    compact, lambda image, index: self.codec.encode(image, levels[index], shapes), self.codec
+                )
+            else:
+                decoded, bits = self.proxy(compact, tables)
         restored = self.reconstruct(decoded, log_step).float()
-        if color:
+        if s.color:
             restored = rgb_from_ycbcr(restored)
-        compact_pixels = compact.shape[-1] * compact.shape[-2]
         error = (restored - batch).square().mean((1, 2, 3))
-        rate = bits / compact_pixels
+        rate = bits / (compact.shape[-1] * compact.shape[-2])
         likeness = (compact - self.reduce(source)).square().mean((1, 2, 3))
-        step = steps / 255
-        s = self.settings
-        loss = (error + s.rate_weight * step.square() * rate + s.likeness_weight * likeness).mean()
+        loss = (error + s.rate_weight * (steps / 255).square() * rate + s.likeness_weight * likeness).mean()
         return loss, {
             "psnr": -10 * error.detach().log10().mean(),
             "bpp": bits.detach().mean() / (batch.shape[-1] * batch.shape[-2]),

@@ -49,7 +49,7 @@ def enlarge_chroma(x: Tensor) -> Tensor:
 
 
 class JpegProxy(nn.Module):
-    """Baseline JPEG, gray or YCbCr 4:2:0, with learned table shapes.
+    """Baseline JPEG, gray or YCbCr 4:2:0, with learned table shapes, or flat ones that stay.
 
     A table is `step * shape`, rounded into 1..255, where the shape's geometric mean is 1 for luma and
     free for chroma. Everything is in levels of 255 until the image is given back in 0..1.
@@ -57,11 +57,11 @@ class JpegProxy(nn.Module):
 
     dct: Tensor
 
-    def __init__(self, color: bool) -> None:
+    def __init__(self, color: bool, learned: bool = True) -> None:
         super().__init__()
-        start = torch.tensor(STANDARD[0]).log()  # only where the learning begins
-        start = 0.4 * (start - start.mean())
-        self.log_shapes = nn.Parameter(start.repeat(2 if color else 1, 1))
+        start = torch.tensor(STANDARD[0]).log()
+        start = 0.4 * (start - start.mean()) if learned else torch.zeros(64)
+        self.log_shapes = nn.Parameter(start.repeat(2 if color else 1, 1), requires_grad=learned)
         self.register_buffer("dct", dct_matrix(), persistent=False)
 
     def shapes(self) -> Tensor:

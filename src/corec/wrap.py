@@ -1,0 +1,174 @@
+"""A picture through the networks and a codec, and back, for one model and one quantiser step.
+
+    write: picture -> compact network -> codec -> envelope -> bytes
+    read:  bytes -> envelope, codec -> reconstruction network -> picture
+
+The plain model has no networks: its files are the codec's own, with an envelope. Networks see large pictures in
+tiles, so that memory stays bounded.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from corec import color, tiles
+from corec.codecs import jpeg
+from corec.codecs.base import Codec, codec_named, codec_of
+from corec.envelope import Envelope, pack, step_code, step_of, unpack
+from corec.errors import EnvelopeError, PictureError
+from corec.models import ZOO, Model, model_numbered, plain
+from corec.picture import LARGEST, Picture
+from corec.runtime import network
+
+Progress = Callable[[float], None]
+Net = Callable[[np.ndarray, np.ndarray], np.ndarray]
+NO_CONDITION = np.empty(0)
+TILE, OVERLAP, GRID = 1024, 96, 16
+"""In picture pixels. The overlap exceeds the reach of every network (88 pixels for joint.Reconstruct)."""
+
+
+def write(picture: Picture, model: Model, step: float) -> bytes:
+    """The file of a picture at one quantiser step, envelope included."""
+    codec = codec_named(model.codec)
+    compact = compacted(picture, model, step)
+    odd_width, odd_height = (
+        model.scale * extent - whole
+        for extent, whole in zip(compact.shape[1::-1], (picture.width, picture.height), strict=True)
+    )
+    code = None if codec.TELLS_STEP or model.is_plain else step_code(step)
+    envelope = Envelope(model.number, bool(odd_width), bool(odd_height), code)
+    return codec.embed(codec.encode(compact, step, model.shapes), pack(envelope))
+
+
+def read(data: bytes, progress: Progress | None = None) -> Picture:
+    """The picture of a file of ours. Raises CorecError."""
+    container, envelope, model, width, height = origin(data)
+    compact, condition = container.decode(data)
+    if model.is_plain:
+        model = plain(container.NAME, compact.shape[2] == 3, container.STEPS)
+        condition = NO_CONDITION
+    elif envelope.step is not None:
+        condition = container.condition(step_of(envelope.step), model.shapes)
+    if condition is None or (compact.shape[2] == 3) != model.color or condition.shape != bounds(model)[0].shape:
+        raise EnvelopeError(f"the file's components are not those of model {model.name}, which its envelope names")
+    pixels = np.empty((height, width, compact.shape[2]), np.uint8)
+    reconstruct(compact, condition, model, pixels, progress)
+    return Picture(pixels if model.color else pixels[..., 0])
+
+
+def origin(data: bytes) -> tuple[Codec, Envelope, Model, int, int]:
+    """What wrote a file, and the width and height of its picture; from its headers alone.
+
+    Refuses a file of somebody else's, one whose parts disagree, and one too large to be a picture.
+    """
+    container = codec_of(data)
+    packed = container.extract(data)
+    if packed is None:
+        repair = "; `corec restore` removes its artefacts" if container.NAME == jpeg.NAME else ""
+        raise EnvelopeError(
+            f"this {container.NAME} file was not written by Corec: any viewer shows all it holds{repair}"
+        )
+    envelope = unpack(packed)
+    model = model_numbered(envelope.model) if envelope.model else plain(container.NAME, False, container.STEPS)
+    if model.codec != container.NAME:
+        raise EnvelopeError(
+            f"the file is {container.NAME}, but its envelope names model {model.name} for {model.codec}"
+        )
+    if model.restores:
+        raise EnvelopeError(f"the envelope is damaged: its model {model.name} compresses nothing")
+    if (envelope.step is None) != (container.TELLS_STEP or model.is_plain):
+        raise EnvelopeError(f"the envelope is damaged: in {container.NAME} files the step is elsewhere")
+    if model.scale == 1 and (envelope.odd_width or envelope.odd_height):
+        raise EnvelopeError("the envelope is damaged: an odd size at full resolution")
+    width, height = (extent * model.scale for extent in container.size(data))
+    width, height = width - envelope.odd_width, height - envelope.odd_height
+    refuse_beyond_largest(width, height)
+    return container, envelope, model, width, height
+
+
+def compacted(picture: Picture, model: Model, step: float) -> np.ndarray:
+    """The compact image of a picture before it is coded: uint8 (H, W, 1) luma or (H, W, 3) YCbCr."""
+    pixels = picture.pixels if model.color else picture.pixels[..., None]
+    height, width = (-(-extent // model.scale) for extent in pixels.shape[:2])
+    compact = np.empty((height, width, pixels.shape[2]), np.uint8)
+    convert = color.ycbcr_from_rgb if model.color else unit
+    condition = NO_CONDITION if model.is_plain else codec_named(model.codec).condition(step, model.shapes)
+    net = net_of(model.compact, model.compact_sha256)
+    through(net, pixels, np.clip(condition, *bounds(model)), compact, convert, levels, TILE)
+    return compact
+
+
+def reconstruct(
+    decoded: np.ndarray, condition: np.ndarray, model: Model, pixels: np.ndarray, progress: Progress | None
+) -> None:
+    """Fill pixels, uint8 (H, W, 1) luma or (H, W, 3) sRGB, from a decoded image by a model's second network."""
+    net = net_of(model.reconstruct, model.reconstruct_sha256)
+    after = color.rgb_from_ycbcr if model.color else levels
+    through(net, decoded, np.clip(condition, *bounds(model)), pixels, unit, after, TILE // model.scale, progress)
+
+
+def net_of(file: str, sha256: str) -> Net:
+    """A network of the zoo; what leaves its image as it is, if there is none."""
+    return network(ZOO / file, sha256) if file else lambda image, condition: image
+
+
+def bounds(model: Model) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the greatest condition that a model's networks were trained for."""
+    if model.is_plain:
+        return NO_CONDITION, NO_CONDITION
+    codec = codec_named(model.codec)
+    finest, coarsest = (codec.condition(step, model.shapes) for step in model.steps)
+    return finest, coarsest
+
+
+def through(
+    net: Net,
+    source: np.ndarray,
+    condition: np.ndarray,
+    target: np.ndarray,
+    before: Callable[[np.ndarray], np.ndarray],
+    after: Callable[[np.ndarray], np.ndarray],
+    tile: int,
+    progress: Progress | None = None,
+) -> None:
+    """Fill target from source by a network, tile by tile (tile in source samples).
+
+    before turns a piece of source into the network's input (H, W, C) in 0..1, after its output into a
+    piece of target. Target is larger or smaller than source by a factor of 2 or 1, less a ragged edge.
+    """
+    grid = GRID * tile // TILE
+    overlap = OVERLAP * tile // TILE
+    pieces = list(tiles.tiles(source.shape[0], source.shape[1], tile, overlap, grid))
+    for index, (rows, columns) in enumerate(pieces):
+        piece = tiles.pad(before(source[rows.start : rows.stop, columns.start : columns.stop]), grid)
+        result = net(piece, condition)
+        ratio = result.shape[0] / piece.shape[0]
+        top, left = (int((span.core_start - span.start) * ratio) for span in (rows, columns))
+        at_row, at_column = (int(span.core_start * ratio) for span in (rows, columns))
+        stop_row, stop_column = (
+            min(extent, math.ceil(span.core_stop * ratio))
+            for span, extent in zip((rows, columns), target.shape[:2], strict=True)
+        )
+        core = result[top : top + stop_row - at_row, left : left + stop_column - at_column]
+        target[at_row:stop_row, at_column:stop_column] = after(core)
+        if progress:
+            progress((index + 1) / len(pieces))
+
+
+def refuse_beyond_largest(width: int, height: int) -> None:
+    """The same limit both ways: no file is written that would be taken for a bomb when it is read."""
+    if width * height > LARGEST:
+        raise PictureError(
+            f"{width} x {height} pixels are too many; Corec holds up to {LARGEST // 1_000_000} megapixels"
+        )
+
+
+def unit(pixels: np.ndarray) -> np.ndarray:
+    """uint8 levels as float32 in 0..1."""
+    return pixels.astype(np.float32) / 255
+
+
+def levels(image: np.ndarray) -> np.ndarray:
+    """Floats in 0..1 as uint8 levels, clipped."""
+    return np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)
