@@ -16,7 +16,7 @@ from corec.codecs.base import codec_named
 from corec.errors import CodecError, ModelError, RateError
 from corec.models import PLAIN, Model, model_named, models, plain
 from corec.picture import Picture
-from corec.rate import TRIES, best_within
+from corec.rate import TRIES, best_within, next_step
 from corec.wrap import Progress, read, write
 
 SAMPLE = 1024
@@ -63,34 +63,38 @@ def choose(candidates: list[Model], picture: Picture, size: int, start: float | 
 def fitted(model: Model, picture: Picture, sample: Picture, size: int, start: float | None, report: Progress) -> Choice:
     """A file of at most `size` bytes of a picture that takes long to write, with few tries.
 
-    The sample tells how bytes fall with the step, each whole file how many more the picture needs than the sample.
+    The first file tells how many more bytes the picture needs than the sample, which tells the next step; from
+    two files, one too large, the third is interpolated.
     """
     finest, coarsest = range_of(model)
     step = min(coarsest, max(finest, start or math.sqrt(finest * coarsest)))
-    best: Choice | None = None
+    good: tuple[float, bytes] | None = None
+    bad: tuple[float, bytes] | None = None
     for attempt in range(TRIES):
         data = write(picture, model, step)
         report((attempt + 1) / (attempt + 2))
         if len(data) <= size:
-            best = Choice(data, model, step) if best is None or len(data) > len(best.data) else best
+            good = (step, data) if good is None or len(data) > len(good[1]) else good
             if len(data) >= CLOSE * size or step <= finest or attempt >= 3:
                 break
         elif step >= coarsest:
-            if best:
-                break
             raise RateError.too_small(size, len(data))
-        # The more often it was not met, the further below the limit the next try aims.
-        aim = size * (0.99 - 0.01 * attempt) * len(write(sample, model, step)) / len(data)
+        else:
+            bad = (step, data)
+        aim = (1 + CLOSE) / 2 * size
+        if good and bad:
+            step = next_step(step, len(data), aim, good, bad, finest, coarsest)
+            continue
+        aim *= len(write(sample, model, step)) / len(data)
         try:
             step = best_within(lambda s: write(sample, model, s), int(aim), finest, coarsest, step, 0.995)[0]
         except RateError:
             step = coarsest
-    if best is None:
-        data = write(picture, model, coarsest)
-        if len(data) > size:
-            raise RateError.too_small(size, len(data))
-        best = Choice(data, model, coarsest)
-    return best
+    if good is None:
+        good = (coarsest, write(picture, model, coarsest))
+        if len(good[1]) > size:
+            raise RateError.too_small(size, len(good[1]))
+    return Choice(good[1], model, good[0])
 
 
 def range_of(model: Model) -> tuple[float, float]:
