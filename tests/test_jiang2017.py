@@ -46,11 +46,12 @@ def test_reconstruction_begins_as_bicubic_enlargement() -> None:
 
 
 def test_algorithm_1_ends_with_the_reconstruction_and_gives_compact_its_share() -> None:
-    method = Method(Settings(rounds=3, opening=0.1, compact_share=0.25))
+    method = Method(Settings(rounds=3, opening=0.1, compact_share=0.25, compact_rate=0.5))
     phases = []
     for step in range(1000):
         method.begin(step / 1000)
         phases.append(method.phase)
+        assert method.rate == (0.5 if method.phase == "compact" else 1)
     changes = [phase for before, phase in zip(["", *phases], phases, strict=False) if phase != before]
     assert changes == ["opening", *["reconstruct", "compact"] * 2, "reconstruct"]
     assert phases.count("opening") == 100
@@ -91,8 +92,8 @@ def test_the_reconstruction_is_given_what_the_codec_gives_back() -> None:
 
 def test_the_codec_is_left_out_where_compact_learns() -> None:
     torch.manual_seed(1)
-    method = Method(Settings())
-    method.begin(0.55)
+    method = Method(Settings(rounds=2))
+    method.begin(0.53)
     received = method.received(batch(1), STEPS.log()[:, None], "compact")
     torch.testing.assert_close(received, method.compact(batch(1), STEPS).clamp(0, 1))
     assert received.requires_grad

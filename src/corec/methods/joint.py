@@ -133,6 +133,9 @@ class Method(nn.Module):
     State: the networks and the learned shape of JPEG's quantisation tables.
     """
 
+    rate = 1.0
+    """By what the recipe's learning rate is multiplied."""
+
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         planes = 3 if settings.color else 1

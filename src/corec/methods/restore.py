@@ -53,6 +53,9 @@ class Settings:
 class Method(nn.Module):
     """The network, and one training step."""
 
+    rate = 1.0
+    """By what the recipe's learning rate is multiplied."""
+
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self.settings = settings

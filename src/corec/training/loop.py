@@ -29,7 +29,10 @@ Report = Callable[[int, dict[str, float]], Any]
 
 
 def build(recipe: Recipe) -> Any:
-    """The method that a recipe names, with its settings: a module with begin and draw_steps. Raises RecipeError."""
+    """The method that a recipe names, with its settings: a module with begin, rate and draw_steps.
+
+    Raises RecipeError.
+    """
     name = f"corec.methods.{recipe.method}"
     try:
         module = importlib.import_module(name)
@@ -71,9 +74,9 @@ def train(
         began = saved = time.monotonic()
         stop = step >= recipe.steps
         while not stop:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, step)
             method.begin(step / recipe.steps)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(recipe, step) * method.rate
             batch = photographs.batch(step, recipe.batch, recipe.crop, recipe.seed)
             generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
             draws = method.draw_steps(recipe.batch, generator)
