@@ -1,22 +1,18 @@
-"""Figures that are right by hand-made inputs, and a bench that spends no byte more than its anchor."""
+"""Figures that are right by hand-made inputs: PSNR, SSIM, MS-SSIM, and how far one curve lies from another."""
 
-import io
-import json
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from skimage import data, metrics
 
-from corec.errors import CorecError, ModelError, PictureError, RateError
-from corec.evaluation import bench, report
-from corec.evaluation.metrics import psnr, ssim
-from corec.models import models
-from corec.picture import Picture
-from corec.pipeline import Compressed
+from corec.errors import PictureError
+from corec.evaluation.curves import difference
+from corec.evaluation.metrics import ms_ssim, psnr, ssim
+
+bjontegaard = pytest.importorskip("bjontegaard")
+pytest.importorskip("pytorch_msssim")
 
 
 def noisy(picture: np.ndarray) -> np.ndarray:
@@ -70,14 +66,43 @@ def test_ssim_is_that_of_the_definition() -> None:
     assert ssim(picture, noisy(picture)) == pytest.approx(np.mean(values), abs=1e-6)
 
 
-def test_ssim_of_colour_is_the_mean_of_the_planes() -> None:
-    picture = data.astronaut()[:64, :64]
+def test_ms_ssim_by_hand() -> None:
+    """Of flat pictures the term of the means is left, which counts at the coarsest scale alone."""
+    one, other = np.full((176, 192), 100, np.uint8), np.full((176, 192), 110, np.uint8)
+    c1 = (0.01 * 255) ** 2
+    expected = ((2 * 100 * 110 + c1) / (100**2 + 110**2 + c1)) ** 0.1333
+    assert ms_ssim(one, other) == pytest.approx(expected)
+    assert ms_ssim(one, one) == pytest.approx(1)
+
+
+def test_ms_ssim_is_that_of_the_definition() -> None:
+    """Wang et al. 2003, equation 7: contrast and structure at five scales, the means at the last, by scikit-image."""
+    picture = data.camera()[100:276, 100:308]
+    one, other = picture.astype(float), noisy(picture).astype(float)
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
+    expected = 1.0
+    for weight in (0.0448, 0.2856, 0.3001, 0.2363):
+        # With so large a constant the term of the means is 1, and the rest is left.
+        expected *= metrics.structural_similarity(one, other, K1=1e6, **options) ** weight
+        one, other = (p.reshape(p.shape[0] // 2, 2, p.shape[1] // 2, 2).mean((1, 3)) for p in (one, other))
+    expected *= metrics.structural_similarity(one, other, **options) ** 0.1333
+    assert ms_ssim(picture, noisy(picture)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_picture_without_a_coarsest_scale_has_no_ms_ssim() -> None:
+    picture = np.zeros((160, 300), np.uint8)
+    assert math.isnan(ms_ssim(picture, picture))
+
+
+@pytest.mark.parametrize("metric", [ssim, ms_ssim])
+def test_similarity_of_colour_is_the_mean_of_the_planes(metric: Callable[[np.ndarray, np.ndarray], float]) -> None:
+    picture = data.astronaut()[:164, :164]
     other = noisy(picture)
-    planes = [ssim(picture[..., k].copy(), other[..., k].copy()) for k in range(3)]
-    assert ssim(picture, other) == pytest.approx(np.mean(planes))
+    planes = [metric(picture[..., k].copy(), other[..., k].copy()) for k in range(3)]
+    assert metric(picture, other) == pytest.approx(np.mean(planes))
 
 
-@pytest.mark.parametrize("metric", [psnr, ssim])
+@pytest.mark.parametrize("metric", [psnr, ssim, ms_ssim])
 def test_pictures_that_cannot_be_compared_are_refused(metric: Callable[[np.ndarray, np.ndarray], float]) -> None:
     picture = np.zeros((16, 16), np.uint8)
     for other in (picture[:15], picture.astype(float), np.zeros((16, 16, 3), np.uint8)):
@@ -87,128 +112,56 @@ def test_pictures_that_cannot_be_compared_are_refused(metric: Callable[[np.ndarr
         ssim(picture[:10], picture[:10])
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A colour and a gray picture, and a file that is none."""
-    (tmp_path / "below").mkdir()
-    Image.fromarray(data.astronaut()[100:228, 150:342]).save(tmp_path / "color.png")
-    Image.fromarray(data.camera()[100:229, 150:299]).save(tmp_path / "below" / "gray.png")
-    (tmp_path / "notes.txt").write_text("no picture")
-    return tmp_path
+CURVE = [(0.1, 25.0), (0.2, 28.5), (0.4, 31.0), (0.8, 34.5), (1.6, 37.0)]
 
 
-@pytest.fixture
-def no_networks(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Instead of Corec a codec that is JPEG at the lowest quality; "extra" bytes are put on top of what is allowed."""
-    extra: dict[str, int] = {"extra": -1}
-
-    def compress_picture(picture: Picture, *, size: int) -> Compressed:
-        data = bench.optimised_jpeg(picture, 1).ljust(size + extra["extra"], b"\0")
-        return Compressed(data, "none", "jpeg", 1.0, 1, picture.width, picture.height)
-
-    monkeypatch.setattr(bench, "compress_picture", compress_picture)
-    monkeypatch.setattr(bench, "decompress_picture", lambda data: Picture(bench.shown(data)))
-    return extra
+def test_half_the_rate_is_minus_50_percent() -> None:
+    found = difference(CURVE, [(rate / 2, quality) for rate, quality in CURVE])
+    assert found is not None
+    assert found.rate == pytest.approx(-50)
+    assert found.qualities == (25.0, 37.0)
+    assert found.rates == (0.1, 0.8)
 
 
-@pytest.mark.usefixtures("no_networks")
-@pytest.mark.parametrize("gray", [False, True], ids=["as-it-is", "gray"])
-def test_rows_are_what_pillow_gives(folder: Path, gray: bool) -> None:
-    seen: list[tuple[str, int, int]] = []
-    rows = bench.evaluate(
-        folder, gray, ["jpeg@5", "jpeg@40"], report=lambda row, done, total: seen.append((row.image, done, total))
-    )
-    assert [(row.image, row.anchor) for row in rows] == [
-        (image, anchor) for anchor in ("jpeg@5", "jpeg@40") for image in ("below/gray.png", "color.png")
-    ]
-    assert seen == [(row.image, index + 1, 4) for index, row in enumerate(rows)]
-    for row in rows:
-        with Image.open(folder / row.image) as opened:
-            image = opened.convert("L") if gray else opened.copy()
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=int(row.anchor.removeprefix("jpeg@")))
-        original, decoded = np.asarray(image), np.asarray(Image.open(file))
-        assert row.anchor_bytes == len(file.getvalue())
-        assert row.anchor_psnr == pytest.approx(metrics.peak_signal_noise_ratio(original, decoded))
-        assert row.bytes == row.anchor_bytes - 1
-        assert (row.width, row.height) == image.size
+def test_a_decibel_more_is_a_decibel() -> None:
+    found = difference(CURVE, [(rate, quality + 1) for rate, quality in CURVE])
+    assert found is not None
+    assert found.quality == pytest.approx(1)
+    assert found.rates == (0.1, 1.6)
+    assert found.qualities == (26.0, 37.0)
 
 
-@pytest.mark.usefixtures("no_networks")
-def test_the_plain_jpeg_is_the_best_that_fits(folder: Path) -> None:
-    for row in bench.evaluate(folder, False, ["jpeg@10", "jpeg@50"]):
-        assert row.jpeg_bytes <= row.anchor_bytes and row.jpeg_psnr > row.anchor_psnr
-        picture = bench.read_picture(folder / row.image)
-        fitting = [-math.inf]
-        for quality in range(1, 96):
-            for progressive in (False, True):
-                file = io.BytesIO()
-                image = Image.fromarray(picture.pixels)
-                image.save(file, "JPEG", quality=quality, optimize=True, progressive=progressive)
-                if file.tell() <= row.anchor_bytes:
-                    fitting.append(psnr(picture.pixels, bench.shown(file.getvalue())))
-        assert row.jpeg_psnr > max(fitting) - 0.01
+def test_straight_curves_differ_by_the_closed_form() -> None:
+    """Quality a + b log2(rate): the mean difference of straight lines is that in the middle of the range."""
+    rates = [0.125, 0.25, 0.5, 1.0]
+    one = [(rate, 30 + 3 * math.log2(rate)) for rate in rates]
+    other = [(rate, 32 + 4 * math.log2(rate)) for rate in rates]
+    found = difference(one, other)
+    assert found is not None
+    assert found.quality == pytest.approx(2 - 1.5)  # log2(rate) is -1.5 in the middle
+    low, high = 21.0, 30.0
+    middle = (low + high) / 2
+    assert found.qualities == pytest.approx((low, high))
+    assert found.rate == pytest.approx(100 * (2 ** ((middle - 32) / 4 - (middle - 30) / 3) - 1))
 
 
-def test_a_byte_more_than_the_anchor_ends_the_bench(folder: Path, no_networks: dict[str, int]) -> None:
-    no_networks["extra"] = 0
-    bench.evaluate(folder, False, ["jpeg@20"])
-    no_networks["extra"] = 1
-    with pytest.raises(CorecError, match=r"below/gray\.png at jpeg@20: none spent \d+ bytes"):
-        bench.evaluate(folder, False, ["jpeg@20"])
+def test_the_difference_is_that_of_the_package() -> None:
+    other = [(0.08, 25.5), (0.17, 28.0), (0.5, 33.0), (0.9, 35.5)]
+    found = difference(CURVE, other)
+    assert found is not None
+    lists = [list(axis) for curve in (CURVE, other) for axis in zip(*curve, strict=True)]
+    options = {"method": "akima", "require_matching_points": False, "min_overlap": 0}
+    assert found.rate == bjontegaard.bd_rate(*lists, **options)
+    assert found.quality == bjontegaard.bd_psnr(*lists, **options)
 
 
-@pytest.mark.parametrize("name", ["jpeg", "jpeg@", "jpeg@0", "jpeg@96", "webp@5", "jpeg@5.5"])
-def test_an_unknown_anchor_is_refused(folder: Path, name: str) -> None:
-    with pytest.raises(RateError, match="jpeg@QUALITY"):
-        bench.evaluate(folder, False, [name])
+def test_curves_that_cannot_be_compared_have_no_difference() -> None:
+    assert difference(CURVE, CURVE[:3]) is None
+    assert difference(CURVE, [(rate, quality + 20) for rate, quality in CURVE]) is None
+    assert difference(CURVE, [(rate * 100, quality) for rate, quality in CURVE]) is None
+    assert difference(CURVE, [(rate, math.nan) for rate, _ in CURVE]) is None
 
 
-def test_a_folder_without_pictures_and_a_damaged_picture_are_refused(folder: Path) -> None:
-    (folder / "none").mkdir()
-    with pytest.raises(CorecError, match="no pictures"):
-        bench.evaluate(folder / "none", False, ["jpeg@5"])
-    (folder / "none" / "a.png").write_bytes(b"damaged")
-    with pytest.raises(CorecError, match=r"a\.png at jpeg@5"):
-        bench.evaluate(folder / "none", False, ["jpeg@5"])
-
-
-def rows_of_three() -> list[bench.Row]:
-    return [
-        bench.Row("a", "jpeg@5", 8, 8, 100, 20.0, 99, 22.0, 98, 23.0, "m", 2),
-        bench.Row("b|c", "jpeg@5", 8, 8, 300, 30.0, 298, 31.0, 300, 34.0, "n", 1),
-        bench.Row("a", "jpeg@10", 8, 8, 500, 40.0, 499, 41.0, 498, 42.5, "n", 1),
-    ]
-
-
-def test_the_table_has_the_mean_of_the_rows() -> None:
-    lines = report.markdown(rows_of_three()).splitlines()
-    assert lines[2] == "| a | 100 | 20.00 | 22.00 | 23.00 | +1.00 | 98 | m |"
-    assert lines[3].startswith("| b\\|c |")
-    assert lines[4] == "| **mean of 2** | 200 | 25.00 | 26.50 | 28.50 | +2.00 | 199 |  |"
-    assert sum(line.startswith("| image |") for line in lines) == 2
-    results = json.loads(json.dumps(report.results(rows_of_three())))
-    assert results["means"]["jpeg@5"]["psnr"] == 28.5 and results["means"]["jpeg@10"]["psnr"] == 42.5
-    assert len(results["rows"]) == 3
-
-
-def shipped() -> bool:
-    try:
-        return any(model.default and not model.color for model in models())
-    except ModelError:
-        return False
-
-
-@pytest.mark.skipif(not shipped(), reason="no gray model is shipped yet")
-def test_two_processes_measure_what_one_does(folder: Path) -> None:
-    match = ["jpeg@5", "jpeg@10"]
-    rows = bench.evaluate(folder, True, match, processes=2)
-    assert rows == bench.evaluate(folder, True, match)
-    assert all(row.bytes <= row.anchor_bytes and row.psnr > row.anchor_psnr for row in rows)
-    names = [model.name for model in models() if model.default and model.codec == "jpeg"]
-    for row, default in zip(bench.evaluate(folder, True, match, models=names), rows, strict=True):
-        assert row == default
-    with pytest.raises(ModelError, match="nonsense"):
-        bench.evaluate(folder, True, match, models=["nonsense"])
-    with pytest.raises(CorecError, match="the picture is in colour"):
-        bench.evaluate(folder, False, match, models=[rows[0].model])
+def test_points_that_cost_more_and_give_no_more_do_not_count() -> None:
+    jagged = [*CURVE, (0.3, 27.0), (0.8, 30.0), (0.2, 28.5)]
+    assert difference(CURVE, jagged) == difference(CURVE, CURVE)

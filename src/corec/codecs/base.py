@@ -11,7 +11,7 @@ import numpy as np
 
 from corec.errors import CodecError
 
-Shapes = Sequence[Sequence[float]]
+Shapes = Sequence[Sequence[float]] | np.ndarray
 """Multipliers of the step, one row of 64 a quantisation table; codecs without such tables take an empty one."""
 
 

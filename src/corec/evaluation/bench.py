@@ -1,55 +1,58 @@
-"""Corec beside plain JPEG at equal bytes, picture by picture.
+"""Contenders over a folder of pictures, within the same bytes: a row for each picture, contender and target.
 
-An anchor such as jpeg@5 is the JPEG file that Pillow writes at quality 5 with its default tables and Huffman codes.
-Its bytes are what the best plain JPEG and Corec may spend on the same picture, envelope included.
+Within means: the whole file, envelope included, has not one byte more than the target allows for this picture.
 """
 
+import hashlib
 import io
+import json
+import math
 import multiprocessing
 import os
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from corec.color import luma
-from corec.errors import CorecError, FileError, ModelError, RateError
-from corec.evaluation.metrics import psnr
-from corec.files import PICTURES
-from corec.models import model_named
+from corec.errors import CorecError, FileError, RateError
+from corec.evaluation.contenders import contender, models_of
+from corec.evaluation.metrics import WINDOW, ms_ssim, psnr, ssim
+from corec.evaluation.rows import Finished, Measured, Row
+from corec.evaluation.targets import Target
+from corec.files import PICTURES, below
 from corec.picture import Picture, read_picture
-from corec.pipeline import Compressed, compress_picture, decompress_picture
 from corec.runtime import available_threads
 
-Report = Callable[["Row", int, int], object]
+Report = Callable[[Row, int, int], object]
 """Told every finished row, how many are done and how many there are."""
+
+CROP = 192
+"""Side of the crops that are shown side by side, in pixels: out of the picture's middle."""
+CROPPED = 3
+"""Pictures of which crops are kept, spread over the folder."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One picture at the bytes of one anchor. PSNR in dB, over luma or over RGB."""
+class Request:
+    """What is to be measured."""
 
-    image: str
-    """Path below the folder."""
-    anchor: str
-    width: int
-    height: int
-    anchor_bytes: int
-    anchor_psnr: float
-    jpeg_bytes: int
-    """The best plain JPEG that is not larger: optimised Huffman codes, baseline or progressive."""
-    jpeg_psnr: float
-    bytes: int
-    """Corec's."""
-    psnr: float
-    model: str
-    scale: int
-    """Picture size over the size that an ordinary viewer shows: 2 or 1."""
+    folder: Path
+    gray: bool
+    """Compare luma alone."""
+    targets: tuple[Target, ...]
+    contenders: tuple[str, ...]
+    crops: int = 0
+    """How many targets, in the middle of the list, crops are kept of."""
+    images: tuple[str, ...] = ()
+    """Paths below the folder, if not all pictures are meant."""
+    output: Path | None = None
+    """A folder whose pictures are not to be measured, if it lies in the other: that of the report."""
 
 
 @dataclass(frozen=True)
@@ -59,64 +62,84 @@ class Task:
     folder: Path
     image: str
     gray: bool
-    quality: int
-    models: tuple[str, ...]
+    contender: str
+    target: Target
+    crop: bool
+
+    def key(self, digest: str) -> str:
+        """What a finished row is known by; digest: that of the picture's file."""
+        models = [(model.compact_sha256, model.reconstruct_sha256) for model in models_of(self.contender)]
+        facts = [self.image, digest, self.gray, self.contender, models, self.target.name, self.crop]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def evaluate(
-    folder: Path,
-    gray: bool,
-    match: list[str],
-    models: list[str] | None = None,
+    request: Request,
+    finished: Finished | None = None,
     report: Report = lambda row, done, total: None,
     processes: int = 1,
-) -> list[Row]:
-    """A row for every anchor and picture in and below a folder, in this order.
+) -> list[Measured]:
+    """A row for every target, picture and contender, in this order; those already finished are not measured again.
 
-    gray: compare luma alone. models: those to choose from, by default Corec's own choice. Raises CorecError for what
-    cannot be read or measured; a picture that Corec cannot hold in the anchor's bytes is such a case.
+    Raises CorecError for what cannot be read or measured. A picture that a contender cannot hold in the bytes
+    allowed is not such a case: its row has no file.
     """
-    qualities = [anchor_quality(name) for name in match]
-    for name in models or ():
-        model_named(name)
-    images = pictures_below(folder)
-    tasks = [Task(folder, image, gray, quality, tuple(models or ())) for quality in qualities for image in images]
-    rows = []
-    with mapping(min(processes, len(tasks))) as run:
-        for row in run(measure, tasks):
-            rows.append(row)
-            report(row, len(rows), len(tasks))
-    return rows
+    finished = finished or Finished()
+    keys = {task: task.key(digest) for task, digest in tasks_of(request)}
+    left = [task for task, key in keys.items() if key not in finished.rows]
+    done = len(keys) - len(left)
+    with measuring(min(processes, len(left)), left) as results:
+        for task, measured in results:
+            finished.add(keys[task], measured)
+            done += 1
+            report(measured.row, done, len(keys))
+    return [finished.rows[key] for key in keys.values()]
 
 
-def anchor_quality(name: str) -> int:
-    """The quality of an anchor's name. Raises RateError."""
-    codec, _, quality = name.partition("@")
-    if codec != "jpeg" or not quality.isdecimal() or not 1 <= int(quality) <= 95:
-        raise RateError(f"an anchor is jpeg@QUALITY, with a quality of 1 to 95, not {name!r}")
-    return int(quality)
+def tasks_of(request: Request) -> Iterator[tuple[Task, str]]:
+    """All tasks, each with the digest of its picture's file. Raises FileError."""
+    images = list(request.images) or pictures_below(request.folder, request.output)
+    digests = {image: hashlib.sha256((request.folder / image).read_bytes()).hexdigest() for image in images}
+    shown, at = set(shown_images(images)), shown_targets(request)
+    for target in request.targets:
+        for image in images:
+            for name in request.contenders:
+                crop = image in shown and target in at
+                yield Task(request.folder, image, request.gray, name, target, crop), digests[image]
 
 
-def pictures_below(folder: Path) -> list[str]:
+def pictures_below(folder: Path, apart_from: Path | None = None) -> list[str]:
     """Paths of the pictures in and below a folder, relative to it. Raises FileError if there are none."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in PICTURES and path.is_file())
-    images = sorted(path.relative_to(folder).as_posix() for path in found)
+    images = sorted(name.as_posix() for _, name in below(folder, PICTURES, apart_from or Path(os.devnull)))
     if not images:
         raise FileError(f"there are no pictures in {folder}")
     return images
 
 
+def shown_images(images: list[str]) -> list[str]:
+    """The pictures of which crops are kept."""
+    at = np.linspace(0, len(images) - 1, min(CROPPED, len(images)))
+    return [images[round(index)] for index in at]
+
+
+def shown_targets(request: Request) -> tuple[Target, ...]:
+    """The targets of which crops are kept."""
+    first = (len(request.targets) - request.crops) // 2
+    return request.targets[max(0, first) : max(0, first) + request.crops]
+
+
 @contextmanager
-def mapping(processes: int) -> Iterator[Callable[[Callable[[Task], Row], list[Task]], Iterator[Row]]]:
-    """A map that works here, or in several processes that share the cores."""
+def measuring(processes: int, tasks: list[Task]) -> Iterator[Iterator[tuple[Task, Measured]]]:
+    """The tasks and their rows as they get done: here, or in several processes that share the cores."""
     if processes <= 1:
-        yield map
+        yield ((task, measure(task)) for task in tasks)
         return
     threads = max(1, available_threads() // processes)
     context = multiprocessing.get_context("spawn")  # a fork would copy a runtime with threads
     with ProcessPoolExecutor(processes, context, limit_threads, (threads,)) as pool:
+        futures = {pool.submit(measure, task): task for task in tasks}
         try:
-            yield pool.map
+            yield ((futures[future], future.result()) for future in as_completed(futures))
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -126,94 +149,59 @@ def limit_threads(threads: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
-def measure(task: Task) -> Row:
+def measure(task: Task) -> Measured:
     """One row. Raises CorecError with the picture's name."""
     try:
-        picture = read_picture(task.folder / task.image)
-        if task.gray and not picture.gray:
-            picture = Picture(luma(picture.pixels))
-        anchor = jpeg(picture, task.quality)
-        plain = best_jpeg(picture, len(anchor)) or anchor
-        ours, psnr_of_ours = best_of_ours(picture, len(anchor), task.models)
+        picture = read_gray(task.folder / task.image) if task.gray else read_picture(task.folder / task.image)
+        return measured(picture, task)
     except CorecError as error:
-        raise CorecError(f"{task.image} at jpeg@{task.quality}: {error}") from error
-    return Row(
-        image=task.image,
-        anchor=f"jpeg@{task.quality}",
-        width=picture.width,
-        height=picture.height,
-        anchor_bytes=len(anchor),
-        anchor_psnr=psnr(picture.pixels, shown(anchor)),
-        jpeg_bytes=len(plain),
-        jpeg_psnr=psnr(picture.pixels, shown(plain)),
-        bytes=len(ours.data),
-        psnr=psnr_of_ours,
-        model=ours.model,
-        scale=ours.scale,
+        raise CorecError(f"{task.image} by {task.contender} at {task.target.name}: {error}") from error
+
+
+def read_gray(path: Path) -> Picture:
+    """A picture's luma."""
+    picture = read_picture(path)
+    return picture if picture.gray else Picture(luma(picture.pixels))
+
+
+def measured(picture: Picture, task: Task) -> Measured:
+    """The row of a picture that has been read."""
+    who = contender(task.contender)
+    allowed, anchor = task.target.allowance(picture)
+    row = Row(task.image, task.contender, task.target.name, picture.width, picture.height, allowed)
+    began = time.perf_counter()
+    try:
+        own = anchor is not None and task.contender.partition("+")[0] == task.target.codec
+        file = anchor if own and anchor else who.write(picture, allowed)
+    except RateError:
+        return Measured(row)
+    if len(file.data) > allowed:
+        raise RateError(f"it spent {len(file.data)} bytes, and {allowed} were allowed")
+    written = time.perf_counter()
+    pixels = who.read(file.data)
+    read = time.perf_counter()
+    row = replace(
+        row,
+        bytes=len(file.data),
+        psnr=psnr(picture.pixels, pixels),
+        ssim=ssim(picture.pixels, pixels) if min(pixels.shape[:2]) >= WINDOW else math.nan,
+        ms_ssim=ms_ssim(picture.pixels, pixels),
+        setting=file.setting,
+        model=file.model,
+        write_seconds=round(written - began, 4),
+        read_seconds=round(read - written, 4),
     )
+    return Measured(row, png(middle(pixels)) if task.crop else b"")
 
 
-def best_of_ours(picture: Picture, size: int, models: tuple[str, ...]) -> tuple[Compressed, float]:
-    """Corec's file of at most `size` bytes, and the PSNR of what decoding the file gives."""
-    if models:
-        fitting = [name for name in models if model_named(name).color != picture.gray]
-        if not fitting:
-            kind = "gray" if picture.gray else "in colour"
-            raise ModelError(f"the picture is {kind}, and no model of {', '.join(models)} is for such pictures")
-        tries = [compress_picture(picture, codec=model_named(n).codec, model=n, size=size) for n in fitting]
-    else:
-        tries = [compress_picture(picture, size=size)]
-    for made in tries:
-        if len(made.data) > size:
-            raise RateError(f"{made.model} spent {len(made.data)} bytes, and {size} were allowed")
-    scored = [(psnr(picture.pixels, decompress_picture(made.data).pixels), made) for made in tries]
-    score, made = max(scored, key=lambda pair: pair[0])
-    return made, score
+def middle(pixels: np.ndarray) -> np.ndarray:
+    """The middle of a picture, CROP pixels a side or what there is."""
+    top, left = (max(0, extent - CROP) // 2 for extent in pixels.shape[:2])
+    return pixels[top : top + CROP, left : left + CROP]
 
 
-def jpeg(picture: Picture, quality: int) -> bytes:
-    """The file that Pillow writes: default tables, default Huffman codes, 4:2:0 for colour."""
-    return written(picture, quality=quality)
-
-
-def optimised_jpeg(picture: Picture, quality: float) -> bytes:
-    """The smaller of a baseline and a progressive file with optimised Huffman codes; quality may be a fraction.
-
-    The tables are those of Annex K of T.81, scaled as libjpeg does it.
-    """
-    with Image.open(io.BytesIO(jpeg(picture, 50))) as image:  # 50 is where libjpeg leaves them as they are
-        plain = [np.array(table) for table in image.quantization.values()]  # type: ignore[attr-defined]
-    scale = 50 / quality if quality < 50 else 2 - quality / 50
-    tables = [np.clip(np.floor(scale * table + 0.5), 1, 255).astype(int).tolist() for table in plain]
-    options: dict[str, Any] = {"qtables": tables, "optimize": True, "subsampling": -1 if picture.gray else 2}
-    return min((written(picture, progressive=progressive, **options) for progressive in (False, True)), key=len)
-
-
-def written(picture: Picture, **options: Any) -> bytes:
-    """A JPEG file by Pillow."""
+def png(pixels: np.ndarray) -> bytes:
+    """The pixels as a PNG file."""
     file = io.BytesIO()
-    Image.fromarray(picture.pixels).save(file, "JPEG", **options)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG", optimize=True)
     return file.getvalue()
-
-
-def best_jpeg(picture: Picture, size: int) -> bytes:
-    """The plain JPEG file of highest quality of at most `size` bytes; empty if none is so small.
-
-    The search is over twentieths, since at low rates whole qualities leave so many bytes unused that plain JPEG would
-    look worse than it is.
-    """
-    low, high, best = 20, 95 * 20, b""
-    while low <= high:
-        middle = (low + high) // 2
-        data = optimised_jpeg(picture, middle / 20)
-        if len(data) <= size:
-            low, best = middle + 1, data
-        else:
-            high = middle - 1
-    return best
-
-
-def shown(data: bytes) -> np.ndarray:
-    """The pixels that any viewer makes of a JPEG file."""
-    with Image.open(io.BytesIO(data)) as image:
-        return np.array(image)

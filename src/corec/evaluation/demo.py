@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from corec.errors import MissingExtraError, RateError
-from corec.evaluation.bench import best_jpeg
+from corec.evaluation import jpegs
 from corec.evaluation.metrics import psnr
 from corec.files import aside, check_target
 from corec.picture import Picture, read_picture, write_picture
@@ -46,9 +46,10 @@ def run_demo(folder: Path, bpp: float, force: bool) -> tuple[Row, Row]:
     picture = photograph()
     data = compress_picture(picture, bpp=bpp).data
     restored = decompress_picture(data)
-    plain_data = best_jpeg(picture, len(data))
-    if not plain_data:
-        raise RateError(f"plain JPEG cannot hold the photograph in {len(data)} bytes: ask for more")
+    try:
+        _, plain_data = jpegs.best(picture, len(data))
+    except RateError as error:
+        raise RateError(f"plain JPEG cannot hold the photograph in {len(data)} bytes: ask for more") from error
     plain = read_picture(plain_data)
     rows = (row("plain JPEG", plain_data, picture, plain), row("Corec", data, picture, restored))
     with aside(folder / ORIGINAL) as path:

@@ -1,54 +1,126 @@
-"""Rows of the bench as tables for people and as numbers for programs."""
+"""A bench's results as tables, a plot and a page, in a folder."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+import json
+from collections.abc import Iterable
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from corec.evaluation.bench import Row
+from corec.errors import FileError
+from corec.evaluation.contenders import CHOICE
+from corec.evaluation.curves import Difference
+from corec.evaluation.page import page
+from corec.evaluation.plots import plot
+from corec.evaluation.results import Results, differences, finite, means, numbers
+from corec.evaluation.tables import NONE, Table, extent, markdown, number
+from corec.evaluation.targets import Target
+from corec.files import aside
 
-FIGURES = ("anchor_bytes", "anchor_psnr", "jpeg_bytes", "jpeg_psnr", "bytes", "psnr")
-"""Columns of which a mean is taken: that of the rows, whatever the pictures' sizes."""
-
-
-def by_anchor(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """The rows of each anchor, in order."""
-    return {anchor: [row for row in rows if row.anchor == anchor] for anchor in dict.fromkeys(r.anchor for r in rows)}
-
-
-def means(rows: Sequence[Row]) -> dict[str, float]:
-    """The mean of every figure."""
-    return {name: fmean(getattr(row, name) for row in rows) for name in FIGURES}
+ROWS, RESULTS, TABLES, CURVES, PAGE = "rows.jsonl", "results.json", "results.md", "curves.png", "report.html"
 
 
-def results(rows: Sequence[Row]) -> dict[str, Any]:
-    """What results.json holds: all rows, and their means for each anchor."""
-    return {
-        "rows": [asdict(row) for row in rows],
-        "means": {anchor: means(some) for anchor, some in by_anchor(rows).items()},
-    }
+def tables(results: Results) -> list[Table]:
+    """For each target the means and every picture's PSNR; for curves, how they differ."""
+    found = []
+    for target in results.request.targets:
+        found += [table_of_means(results, target), table_of_pictures(results, target)]
+    found_differences = differences(results)
+    if any(found_differences.values()):
+        found.insert(0, table_of_differences(results.against, found_differences))
+    return found
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """A Markdown table for each anchor, with a row of means: PSNR in dB at no more than the anchor's bytes."""
-    return "\n".join(table(anchor, some) for anchor, some in by_anchor(rows).items())
+def table_of_means(results: Results, target: Target) -> Table:
+    """A row for each contender."""
+    by_name = {name: means(results.at(target.name, name)) for name in results.request.contenders}
+    reference = by_name[results.against]["psnr"]
+    rows = []
+    for name, mean in by_name.items():
+        figures = [number(mean["bytes"], 0), number(mean["bpp"], 3), number(mean["psnr"])]
+        gain = number(mean["psnr"] - reference, sign=True) if name != results.against else ""
+        rows.append([name, *figures, gain, number(mean["ssim"], 4), number(mean["ms_ssim"], 4)])
+    plane = "luma" if results.request.gray else "RGB, or luma where a picture is gray"
+    note = f"Figures of {plane}. A contender that has no file so small of some picture has no mean."
+    if target != results.request.targets[0]:
+        note = ""
+    count = len(results.images)
+    head = ["", "bytes", "bpp", "PSNR, dB", f"over {results.against}", "SSIM", "MS-SSIM"]
+    title = f"Means of {count} picture{'s' if count > 1 else ''}, {target.bound}"
+    return Table(title, head, rows, note)
 
 
-def table(anchor: str, rows: Sequence[Row]) -> str:
-    """The rows of one anchor as a Markdown table."""
-    lines = [
-        f"| image | bytes | {anchor} | best plain JPEG | Corec | gain | Corec's bytes | model |",
-        "|---|--:|--:|--:|--:|--:|--:|---|",
-        *(line(row.image.replace("|", "\\|"), asdict(row), row.model) for row in rows),
-        line(f"**mean of {len(rows)}**", means(rows), ""),
-    ]
-    return "\n".join(lines) + "\n"
+def table_of_pictures(results: Results, target: Target) -> Table:
+    """PSNR, a row for each picture and one for their mean, and a column for each contender."""
+    names = results.request.contenders
+    columns = {name: {row.image: row for row in results.at(target.name, name)} for name in names}
+    rows = []
+    for image in results.images:
+        cells = [number(columns[name][image].psnr) for name in names]
+        rows.append([image, number(columns[names[0]][image].allowed, 0), *cells])
+        if CHOICE in names:
+            rows[-1].append(columns[CHOICE][image].model or NONE)
+    allowed = fmean(row.allowed for row in columns[names[0]].values())
+    mean = [number(means(list(columns[name].values()))["psnr"]) for name in names]
+    rows.append([f"mean of {len(rows)}", number(allowed, 0), *mean, *([""] if CHOICE in names else [])])
+    head = ["picture", "bytes allowed", *names, *(["corec's model"] if CHOICE in names else [])]
+    return Table(f"PSNR of each picture in dB, {target.bound}", head, rows)
 
 
-def line(name: str, figures: dict[str, Any], model: str) -> str:
-    """One row of a table; the gain is Corec's over the best plain JPEG."""
-    psnr, plain = figures["psnr"], figures["jpeg_psnr"]
-    return (
-        f"| {name} | {figures['anchor_bytes']:,.0f} | {figures['anchor_psnr']:.2f} | {plain:.2f} | {psnr:.2f} "
-        f"| {psnr - plain:+.2f} | {figures['bytes']:,.0f} | {model} |"
+def table_of_differences(against: str, found: dict[str, Difference | None]) -> Table:
+    """Bjontegaard's means, with the ranges that they hold for."""
+    rows = []
+    for name, d in found.items():
+        if d is None:
+            rows.append([name, *[NONE] * 4])
+        else:
+            figures = [f"{number(d.rate, 1, sign=True)} %", extent(d.qualities)]
+            rows.append([name, *figures, f"{number(d.quality, sign=True)} dB", extent(d.rates, 3)])
+    note = (
+        "Of the mean curves, Akima's interpolation, where both curves exist: BD-rate over these PSNRs, BD-PSNR over "
+        "these rates. None is given for curves of fewer than four points or with nothing in common."
     )
+    return Table(f"Against {against}", ["", "BD-rate", "over dB", "BD-PSNR", "over bpp"], rows, note)
+
+
+def text(found: Iterable[Table]) -> str:
+    """Tables as one Markdown text."""
+    return "\n".join(markdown(table) for table in found)
+
+
+def write(results: Results, folder: Path) -> None:
+    """Fill a folder with results.json, results.md, curves.png and report.html. Raises FileError."""
+    found = tables(results)
+    image = plot(results)
+    write_json(folder / RESULTS, numbers(results))
+    write_text(folder / TABLES, text(found))
+    with aside(folder / CURVES) as path:
+        path.write_bytes(image)
+    write_text(folder / PAGE, page(results, found, image))
+
+
+def write_json(target: Path, told: dict[str, Any]) -> None:
+    """Numbers that JSON does not have, nan and infinity, become null."""
+    write_text(target, json.dumps(finite(told), indent=1, allow_nan=False) + "\n")
+
+
+def write_text(target: Path, content: str) -> None:
+    with aside(target) as path:
+        path.write_text(content, encoding="utf-8")
+
+
+def prepare(folder: Path, force: bool) -> Path:
+    """The file of finished rows in a folder that is to hold a report. Raises FileError.
+
+    A folder with such a file is gone on with; force empties it. One that holds anything else of a report's names is
+    left alone unless forced.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"{folder} is a file; a report is a folder")
+    rows = folder / ROWS
+    if force:
+        rows.unlink(missing_ok=True)
+    elif not rows.exists():
+        for name in (RESULTS, TABLES, CURVES, PAGE):
+            if (folder / name).exists():
+                raise FileError(f"{folder / name} exists and no bench to go on with; --force overwrites it")
+    return rows

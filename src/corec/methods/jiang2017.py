@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from corec.codecs import jpeg
 from corec.codecs.base import codec_named
-from corec.methods.layers import Downscale, Upscale
+from corec.methods.layers import Downscale, Upscale, silence
 from corec.training.coding import coded
 from corec.training.proxies import rgb_from_ycbcr, ycbcr_from_rgb
 
@@ -73,10 +73,9 @@ class RecCNN(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(planes, FILTERS, 3, padding=1), nn.ReLU()]
         for _ in range(LAYERS - 2):
             layers += [nn.Conv2d(FILTERS, FILTERS, 3, padding=1, bias=False), nn.BatchNorm2d(FILTERS), nn.ReLU()]
-        layers.append(nn.Conv2d(FILTERS, planes, 3, padding=1))
-        self.layers = nn.Sequential(*layers)
+        self.layers = nn.Sequential(*layers, nn.Conv2d(FILTERS, planes, 3, padding=1))
         initialise(self)
-        nn.init.zeros_(self.layers[-1].weight)
+        silence(self.layers[-1])
         self.enlarge = Upscale(planes) if half else nn.Identity()
 
     def forward(self, decoded: Tensor, log_step: Tensor) -> Tensor:
@@ -122,7 +121,7 @@ class Method(nn.Module):
         self.settings = settings
         self.codec = codec_named(settings.codec)
         self.phase = "reconstruct"
-        self.compact = ComCNN(planes) if settings.half else None
+        self.compact: ComCNN | None = ComCNN(planes) if settings.half else None
         self.reconstruct = RecCNN(planes, settings.half)
         self.reduce = Downscale(planes)
 
@@ -165,7 +164,7 @@ class Method(nn.Module):
         source = ycbcr_from_rgb(batch) if self.settings.color else batch
         steps = steps.log()[:, None]
         phase = self.phase if self.training else "reconstruct"
-        if phase == "opening":
+        if phase == "opening" and self.compact is not None:
             error = (self.compact(source, steps) - self.reduce(source)).float()
         else:
             restored = self.reconstruct(self.received(source, steps, phase), steps).float()

@@ -74,7 +74,7 @@ class Block(nn.Module):
         return x + self.outer(F.relu(self.inner(x)) * gain)
 
 
-def silence(layer: nn.Conv2d) -> None:
+def silence(layer: nn.Module) -> None:
     """Start a layer at zero, so that what it adds to begins alone."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)

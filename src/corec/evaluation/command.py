@@ -1,0 +1,93 @@
+"""What `corec evaluate` does: from its options to a report."""
+
+import importlib.util
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from corec.errors import FileError, MissingExtraError, RateError
+from corec.evaluation import bench, contenders, paper, report
+from corec.evaluation.results import Results
+from corec.evaluation.rows import Finished
+from corec.evaluation.targets import RATES, Target, target
+
+PACKAGES = ("bjontegaard", "matplotlib", "pytorch_msssim", "skimage", "torch")
+SHOWN = 2
+"""Targets of --match of which crops are shown; of curves it is one."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How to do it."""
+
+    output: Path | None
+    """The folder for the report, if any."""
+    force: bool
+    """Measure again what is there."""
+    processes: int
+    report: bench.Report
+    """Told of every row."""
+    tell: Callable[[str], object]
+    """Told what is left out."""
+
+    def finished(self) -> Finished:
+        """What has been measured already. Raises CorecError, first for a package that is needed in the end."""
+        for package in PACKAGES:
+            if importlib.util.find_spec(package) is None:
+                raise MissingExtraError(f"{package} is not installed: pip install 'corec[evaluate]'")
+        return Finished(report.prepare(self.output, self.force) if self.output else None)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What to compare, as the user said it; empty where nothing was said."""
+
+    folder: Path
+    gray: bool
+    models: list[str]
+    anchors: list[str] | None
+    match: list[str]
+    rates: list[float]
+    against: str | None
+
+
+def compare(wishes: Wishes, run: Run) -> str:
+    """Measure, fill the report's folder, and give the tables as Markdown. Raises CorecError."""
+    if any(not 0 < rate < math.inf for rate in wishes.rates):
+        raise RateError("--bpp must be above 0")
+    rates = sorted(set(wishes.rates or RATES))
+    targets = [target(name) for name in dict.fromkeys(wishes.match)] or [Target("", rate) for rate in rates]
+    ours = contenders.usable(wishes.models or [contenders.CHOICE])
+    if wishes.anchors is None:
+        names = contenders.usable(contenders.anchors(), run.tell)
+    else:
+        names = contenders.usable(wishes.anchors)
+    names = list(dict.fromkeys([*names, *ours]))
+    against = wishes.against or ("jpeg-best" if "jpeg-best" in names else names[0])
+    if against not in names:
+        raise RateError(f"--against {against}: it is not among what is measured, {', '.join(names)}")
+    crops = 0 if run.output is None else SHOWN if wishes.match else 1
+    request = bench.Request(wishes.folder, wishes.gray, tuple(targets), tuple(names), crops, output=run.output)
+    finished = run.finished()
+    measured = bench.evaluate(request, finished, run.report, run.processes)
+    results = Results(request, against, measured, finished.versions)
+    if run.output:
+        report.write(results, run.output)
+    return report.text(report.tables(results))
+
+
+def redo(folder: Path, name: str, run: Run) -> str:
+    """The tables of a paper once more, as Markdown, and in the report's folder. Raises CorecError."""
+    if name != paper.NAME:
+        raise FileError(f"no tables of {name!r} are known; there are: {paper.NAME}")
+    finished = run.finished()
+    tables, rows = paper.redo(folder, finished, run.report, run.processes, run.tell)
+    text = report.text(tables)
+    if run.output:
+        told: dict[str, Any] = {"versions": finished.versions, "tables": [asdict(table) for table in tables]}
+        told["rows"] = [asdict(row) | {"bpp": row.bpp} for row in rows]
+        report.write_json(run.output / report.RESULTS, told)
+        report.write_text(run.output / report.TABLES, text)
+    return text
