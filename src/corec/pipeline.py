@@ -169,6 +169,6 @@ def describe(data: bytes) -> dict[str, Any]:
         "compact_width": compact_width,
         "compact_height": compact_height,
         "bytes": len(data),
-        "envelope_bytes": len(container.embed(data, pack(envelope))) - len(data),
+        "envelope_bytes": container.overhead(pack(envelope), data),
         "bpp": 8 * len(data) / (width * height),
     }

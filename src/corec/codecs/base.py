@@ -65,12 +65,16 @@ class Codec(Protocol):
         """The envelope in the file, or None where there is none. Raises CodecError."""
         ...
 
+    def overhead(self, envelope: bytes, data: bytes) -> int:
+        """Bytes by which a file is longer because this envelope, which is in it, was embedded."""
+        ...
+
 
 def codecs() -> tuple[Codec, ...]:
     """All codecs."""
-    from corec.codecs import jpeg
+    from corec.codecs import jpeg, jpeg2000, jxl
 
-    modules: tuple[Any, ...] = (jpeg,)
+    modules: tuple[Any, ...] = (jpeg, jpeg2000, jxl)
     return modules
 
 

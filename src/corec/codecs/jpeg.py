@@ -190,6 +190,11 @@ def extract(data: bytes) -> bytes | None:
     return None
 
 
+def overhead(envelope: bytes, data: bytes) -> int:
+    """Bytes that an envelope costs: marker, length, "Co" and itself."""
+    return 6 + len(envelope)
+
+
 def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """(marker, start, stop) of the segments between SOI and the first scan."""
     at = 2

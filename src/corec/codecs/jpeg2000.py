@@ -1,0 +1,221 @@
+"""JPEG 2000 (ITU-T T.800) through Pillow's OpenJPEG: a raw codestream of the irreversible 9/7 transform.
+
+OpenJPEG transforms, codes and chooses what to keep. Its codestream is then packed anew (codestream.py), because
+it is larger than decoders need: see docs/codecs.md. Colour is the YCbCr of T.800's irreversible component
+transform, which is JFIF's. The envelope is a COM segment; see docs/format.md.
+"""
+
+import io
+import math
+import struct
+import warnings
+
+import numpy as np
+from PIL import Image
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
+
+from corec.codecs.base import Shapes
+from corec.codecs.boxes import boxes, exchanged
+from corec.codecs.codestream import COD, COM, RAW, SIZ, SOT, Codestream, main_header, refuse_cut, segments
+from corec.errors import CodecError, RateError
+
+NAME = "jpeg2000"
+SUFFIXES = (".j2k", ".j2c", ".jpc", ".jp2")
+LARGEST = 32768
+"""Above, a resolution would have more than one precinct (PPx = 15), which packets.py does not know."""
+STEPS = (1.0, 2048.0)
+TELLS_STEP = False
+
+JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
+SIGNATURE = b"C"
+BINARY = 0
+"""Rcom of a comment that is not text."""
+SHORTENED = 5000, 1 << 18
+"""Bytes and samples up to which the ends of code blocks are tried one by one; each try decodes the image."""
+DERIVED = 20_000
+"""Bytes up to which derived quantiser steps are tried; they save 30."""
+LAYERS = 75
+"""Quality layers among which within() chooses; Pillow takes up to 100."""
+
+
+def accept(data: bytes) -> bool:
+    """Whether the bytes begin like a codestream or a JP2 file."""
+    return data.startswith((RAW, JP2))
+
+
+def settle(step: float) -> float:
+    """The step itself, kept to STEPS."""
+    return min(max(step, STEPS[0]), STEPS[1])
+
+
+def condition(step: float, shapes: Shapes) -> np.ndarray:
+    """The natural logarithm of the step (1,)."""
+    return np.log([settle(step)])
+
+
+def psnr_at(step: float) -> float:
+    """The PSNR, in dB, that OpenJPEG is asked for: mean squared error is step^2 / 12 / (1 + step / 36)^1.3.
+
+    At fine steps that is a uniform quantiser's. At coarse ones most coefficients are smaller than the step and
+    become 0 at an error of their own size; the rest of the formula is fitted to that (docs/codecs.md).
+    """
+    error = step**2 / 12 / (1 + step / 36) ** 1.3
+    return 10 * math.log10(255**2 / error)
+
+
+def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
+    """The codestream of an image at the PSNR that belongs to a step.
+
+    image: uint8 (H, W, 1) luma or (H, W, 3) YCbCr; step: in levels; shapes: unused. Raises CodecError for a
+    size that is not held.
+    """
+    finer = 10 * math.log10(2) if image.shape[2] == 3 else 0.0  # half the error: chroma's is about a quarter of luma's
+    stream = openjpeg(image, "dB", [psnr_at(settle(step)) + finer])
+    if len(stream.together()) <= DERIVED:
+        # Along a rate-distortion curve at low rates, squared error times bytes is about constant.
+        stream = min(stream.derived(), stream, key=lambda choice: error(choice, image) * len(choice.together()))
+    return shortened(stream, image)
+
+
+def within(image: np.ndarray, size: int) -> bytes:
+    """The best JPEG 2000 file of an image that has at most `size` bytes.
+
+    OpenJPEG sorts the coding passes into layers of falling worth; they are taken in this order as long as they fit.
+    image: as for encode. Raises RateError, with the smallest size, where even a file without passes is too large.
+    """
+    layer = max(20, size // 50)  # bytes; OpenJPEG makes no smaller ones
+    stream = openjpeg(image, "rates", [image.size / (layer * number) for number in range(1, LAYERS + 1)])
+    choices = [stream.derived(), stream]
+    for choice in choices:
+        choice.fill(size)
+    length = min(len(choice.together()) for choice in choices)
+    if length > size:
+        raise RateError.too_small(size, length)
+    fitting = [choice for choice in choices if len(choice.together()) <= size]
+    return shortened(min(fitting, key=lambda choice: error(choice, image)), image)
+
+
+def decode(data: bytes) -> tuple[np.ndarray, None]:
+    """The image of a file, uint8 (H, W, 1) luma or (H, W, 3) YCbCr. The header does not tell the step.
+
+    Raises CodecError for damaged files, and for anything but 8 bits, one component, or three of the irreversible
+    colour transform.
+    """
+    stream = codestream(data)
+    parts = main_header(stream)
+    width, height = size(data)
+    siz, cod = (stream[slice(*parts[marker])] for marker in (SIZ, COD))
+    components = int.from_bytes(siz[38:40])
+    if components not in (1, 3) or siz[40:] != b"\x07\x01\x01" * components or max(width, height) > LARGEST:
+        raise CodecError("the JPEG 2000 file is none of ours: it is not gray or colour of 8 bits")
+    if components == 3 and (cod[8], cod[13]) != (1, 0):
+        raise CodecError("the JPEG 2000 file is none of ours: its colours are not YCbCr")
+    refuse_cut(stream, parts[SOT][0])
+    return pixels(stream), None
+
+
+def size(data: bytes) -> tuple[int, int]:
+    """Width and height from the SIZ segment. Raises CodecError."""
+    stream = codestream(data)
+    start, _ = main_header(stream)[SIZ]
+    right, lower, left, upper = struct.unpack(">4I", stream[start + 6 : start + 22])
+    if right <= left or lower <= upper:
+        raise CodecError("the JPEG 2000 data is damaged: it has no size")
+    return right - left, lower - upper
+
+
+def embed(data: bytes, envelope: bytes) -> bytes:
+    """The file with a COM segment at the end of the main header that holds "C" and the envelope."""
+    stream = codestream(data)
+    at, _ = main_header(stream)[SOT]
+    payload = SIGNATURE + envelope
+    segment = struct.pack(">BBHH", 0xFF, COM, len(payload) + 4, BINARY) + payload
+    start, stop = place(data)
+    carrying = stream[:at] + segment + stream[at:]
+    return carrying if stop - start == len(data) else exchanged(data, start, stop, carrying)
+
+
+def overhead(envelope: bytes, data: bytes) -> int:
+    """Bytes that an envelope costs: marker, length, Rcom, "C" and itself."""
+    return 7 + len(envelope)
+
+
+def extract(data: bytes) -> bytes | None:
+    """The envelope of a file, or None. Raises CodecError where boxes or segments are damaged."""
+    stream = codestream(data)
+    for marker, start, stop in segments(stream):
+        registration, payload = stream[start + 4 : start + 6], stream[start + 6 : stop]
+        if marker == COM and registration == b"\0\0" and payload[:1] == SIGNATURE and 3 <= len(payload) <= 5:
+            return payload[1:]
+    return None
+
+
+def place(data: bytes) -> tuple[int, int]:
+    """Where the codestream lies in a file: all of it, or a JP2 file's jp2c box."""
+    if data.startswith(RAW):
+        return 0, len(data)
+    for kind, start, stop in boxes(data):
+        if kind == b"jp2c" and data[start : start + 4] == RAW:
+            return start, stop
+    raise CodecError("the JPEG 2000 data is damaged: it has no codestream")
+
+
+def codestream(data: bytes) -> bytes:
+    """The codestream of a file. Raises CodecError."""
+    start, stop = place(data)
+    return data[start:stop]
+
+
+def pixels(stream: bytes) -> np.ndarray:
+    """The components of a codestream as they are coded, uint8 (H, W, 1 or 3): YCbCr, as colour is not transformed."""
+    plain = bytearray(stream)
+    plain[main_header(stream)[COD][0] + 8] = 0  # no component transform
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged metadata, which is none of ours
+            # Not Image.open: its limit on pixels is global and lower than ours, which the pipeline holds.
+            with Jpeg2KImageFile(io.BytesIO(plain)) as picture:
+                array = np.asarray(picture)
+    except Exception as error:  # Pillow raises several kinds on damaged files
+        raise CodecError(f"the JPEG 2000 data is damaged: {error}") from error
+    return array.reshape(*array.shape[:2], -1)
+
+
+def openjpeg(image: np.ndarray, mode: str, layers: list[float]) -> Codestream:
+    """OpenJPEG's codestream of an image (H, W, 1 or 3). mode, layers: Pillow's quality_mode and quality_layers."""
+    height, width, components = image.shape
+    if max(height, width) > LARGEST:
+        raise CodecError(f"JPEG 2000 holds at most {LARGEST} pixels a side here, and this image has {width}x{height}")
+    picture = Image.fromarray(image[..., 0] if components == 1 else np.ascontiguousarray(image))  # YCbCr passes as RGB
+    file = io.BytesIO()
+    picture.save(
+        file,
+        "JPEG2000",
+        no_jp2=True,
+        irreversible=True,
+        mct=0,
+        num_resolutions=levels_of(min(height, width)) + 1,
+        quality_mode=mode,
+        quality_layers=layers,
+    )
+    return Codestream.taken_apart(file.getvalue(), height, width, components)
+
+
+def levels_of(extent: int) -> int:
+    """Levels of the wavelet transform for an image of this shorter side: measured best at low rates."""
+    return min(extent.bit_length() - 1, 5, max(3, (extent - 1).bit_length() - 4))
+
+
+def error(stream: Codestream, image: np.ndarray) -> float:
+    """Squared error of all samples."""
+    return float(np.square(pixels(stream.together()).astype(np.float32) - image).sum(dtype=np.float64))
+
+
+def shortened(stream: Codestream, image: np.ndarray) -> bytes:
+    """The bytes of a codestream; of a small one without those that do not show."""
+    data = stream.together()
+    if len(data) <= SHORTENED[0] and image.size <= SHORTENED[1]:
+        shown = pixels(data)
+        stream.shorten(lambda shorter: np.array_equal(pixels(shorter), shown))
+        data = stream.together()
+    return data
