@@ -99,6 +99,21 @@ def test_the_codec_is_left_out_where_compact_learns() -> None:
     assert received.requires_grad
 
 
+def test_the_released_gradient_is_the_reduced_error_behind_the_codec() -> None:
+    torch.manual_seed(1)
+    method = Method(Settings(rounds=2, released=True))
+    nn.init.normal_(method.reconstruct.layers[-1].weight, std=0.01)
+    method.begin(0.53)
+    source, log_steps = batch(1), STEPS.log()[:, None]
+    compact = method.compact(source, log_steps).detach().requires_grad_()
+    method.compact.forward = lambda picture, log_step: compact
+    loss, _ = method(source, STEPS)
+    loss.backward()
+    with torch.no_grad():
+        error = method.reconstruct(method.received(source, log_steps, "reconstruct"), log_steps) - source
+    torch.testing.assert_close(compact.grad, 2 * Downscale(1)(error) / compact.numel())
+
+
 def test_the_opening_teaches_the_bicubic_reduction() -> None:
     torch.manual_seed(1)
     method = Method(Settings())
