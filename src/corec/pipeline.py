@@ -12,11 +12,14 @@ from corec.codecs import jpeg
 from corec.codecs.base import codec_of
 from corec.envelope import pack
 from corec.errors import CodecError, EnvelopeError, ModelError, RateError
-from corec.models import Model, model_named, models
+from corec.models import Model, model_named, models, plain
 from corec.picture import Picture, as_picture
-from corec.wrap import Progress, origin, read, reconstruct, refuse_beyond_largest, write
+from corec.wrap import NO_CONDITION, Progress, origin, read, reconstruct, refuse_beyond_largest, write
 
 DEFAULT_QUALITY = 50.0
+FINE = 4.0
+"""Levels. Files whose luma table has a smaller (geometric) mean, libjpeg's qualities from 96 on, are left as they
+are: they have nothing to repair, and networks would add more errors than they remove."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,8 @@ def restore_picture(data: bytes, model: str | None = None, progress: Progress | 
     # One table or three instead of two: the networks know luma's and chroma's.
     chroma = condition[1:].mean() if len(condition) > 1 else condition[0]
     condition = np.array([condition[0], chroma] if row.color else condition[:1])
+    if condition[0] < np.log(FINE):
+        row, condition = plain(jpeg.NAME, row.color, jpeg.STEPS), NO_CONDITION
     pixels = np.empty_like(decoded)
     reconstruct(decoded, condition, row, pixels, progress)
     return as_picture(jpeg.with_metadata_of(data, pixels if row.color else pixels[..., 0]))
