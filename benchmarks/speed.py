@@ -99,7 +99,7 @@ def print_networks(sizes: list[tuple[int, int]], gray: bool, threads: int, runs:
         basis = network_seconds(reference, (height, width, planes), 1, 1, runs)
         print(f"| RecCNN, Jiang et al. 2017 | {width}x{height} | {basis:.2f} | 1 |", flush=True)
         for model in models():
-            if not model.default or model.color == gray:
+            if not model.default or model.restores or model.color == gray:
                 continue
             for name, shrink, grow in ((model.compact, 1, model.scale), (model.reconstruct, model.scale, 1)):
                 shape = (height // shrink, width // shrink, planes)

@@ -189,7 +189,10 @@ def info(file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False
 @app.command("models")
 def show_models(as_json: Json = False) -> None:
     """List the models that come with Corec."""
-    rows = [{key: value for key, value in asdict(model).items() if key != "shapes"} for model in models()]
+    rows = [
+        {"for": "restore" if model.restores else "compress"} | {k: v for k, v in asdict(model).items() if k != "shapes"}
+        for model in models()
+    ]
     if as_json:
         for row in rows:
             typer.echo(json.dumps(row))
@@ -197,12 +200,15 @@ def show_models(as_json: Json = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "number", "codec", "pictures", "scale", "steps", "by default", box=None, header_style="bold")
+    heads = "name", "number", "for", "codec", "pictures", "scale", "steps", "by default"
+    table = Table(*heads, box=None, header_style="bold")
     for row in rows:
         low, high = row["steps"]
         scale = "1" if row["scale"] == 1 else f"1/{row['scale']}"
         pictures, default = "colour" if row["color"] else "gray", "yes" if row["default"] else "no"
-        table.add_row(row["name"], str(row["number"]), row["codec"], pictures, scale, f"{low:g} to {high:g}", default)
+        table.add_row(
+            row["name"], str(row["number"]), row["for"], row["codec"], pictures, scale, f"{low:g} to {high:g}", default
+        )
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 

@@ -62,7 +62,7 @@ def main() -> None:
             old.unlink()
     done = {row["number"] for row in kept}
     for model in models():
-        if model.number not in done:
+        if model.number not in done and not model.restores:
             kept += add(model)
     lines = ["# Written by make.py. A file stays what it is for as long as its model is there."]
     for row in sorted(kept, key=lambda row: (row["number"], row["file"])):
