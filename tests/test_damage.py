@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny import KINDS, picture, tiny_zoo
 
-from corec import pipeline
+from corec import wrap
 from corec.codecs import jpeg
 from corec.errors import CodecError, CorecError, EnvelopeError, ModelError, PictureError
 from corec.pipeline import compress_picture, decompress, describe
@@ -165,6 +165,6 @@ def test_a_missing_or_altered_model_file_is_refused(zoo: Path, monkeypatch: pyte
         folder.mkdir()
         if content:
             (folder / "gray-half.reconstruct.onnx").write_bytes(content)
-        monkeypatch.setattr(pipeline, "ZOO", folder)
+        monkeypatch.setattr(wrap, "ZOO", folder)
         with pytest.raises(ModelError, match=r"gray-half\.reconstruct\.onnx (is missing|was altered).*reinstall"):
             decompress(data)
