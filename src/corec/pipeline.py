@@ -105,6 +105,7 @@ def compress_picture(
         size = len(chosen.data)
     if start is None or len(candidates) > 1:
         chosen = choose(candidates, picture, size, start, report)
+    report(1.0)
     data, row, step = chosen
     return Compressed(data, row.name, row.codec, step, row.scale, picture.width, picture.height)
 
