@@ -80,7 +80,8 @@ def compress(
     sources: Sources,
     output: Destination,
     codec: Annotated[
-        str | None, typer.Option(metavar="NAME", help="jpeg, jpeg2000, bpg or jxl. By default DST's, else jpeg.")
+        str | None,
+        typer.Option(metavar="NAME", help="jpeg, jpeg2000, bpg, heic, webp, avif, jxl. By default DST's."),
     ] = None,
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="One of `corec models`. By default the best for each file.")

@@ -72,9 +72,9 @@ class Codec(Protocol):
 
 def codecs() -> tuple[Codec, ...]:
     """All codecs."""
-    from corec.codecs import bpg, jpeg, jpeg2000, jxl
+    from corec.codecs import avif, bpg, heic, jpeg, jpeg2000, jxl, webp
 
-    modules: tuple[Any, ...] = (jpeg, jpeg2000, bpg, jxl)
+    modules: tuple[Any, ...] = (jpeg, jpeg2000, bpg, heic, webp, avif, jxl)
     return modules
 
 

@@ -1,0 +1,27 @@
+"""YCbCr planes for libraries that take and give RGB; a strip at a time, so that large images need little memory."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from corec import color
+
+ROWS = 256
+
+
+def rgb_of(image: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, 3) full-range BT.601 YCbCr -> uint8 RGB; colours that RGB does not have are clipped."""
+    return strip_by_strip(image, lambda rows: color.rgb_from_ycbcr(rows.astype(np.float32) / np.float32(255)))
+
+
+def ycbcr_of(pixels: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, 3) RGB -> uint8 full-range BT.601 YCbCr, rounded."""
+    return strip_by_strip(pixels, lambda rows: np.clip(np.rint(color.ycbcr_from_rgb(rows) * 255), 0, 255))
+
+
+def strip_by_strip(image: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """uint8 (H, W, 3) in other colours."""
+    result = np.empty(image.shape, np.uint8)
+    for top in range(0, len(image), ROWS):
+        result[top : top + ROWS] = convert(image[top : top + ROWS])
+    return result
