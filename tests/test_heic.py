@@ -147,6 +147,7 @@ def test_pillow_is_left_as_it_is() -> None:
     # In an interpreter of its own: other packages, such as imageio, register what they find installed.
     code = """
 import numpy as np
+from PIL import Image
 from corec.codecs import heic
 heic.decode(heic.encode(np.zeros((16, 16, 1), np.uint8), 20.0, ()))
 assert "HEIF" not in Image.OPEN and "HEIF" not in Image.SAVE
