@@ -78,3 +78,26 @@ def silence(layer: nn.Module) -> None:
     """Start a layer at zero, so that what it adds to begins alone."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
+
+
+class GDN(nn.Module):
+    """Generalised divisive normalisation (Ballé et al. 2016, arXiv 1511.06281), or one step of its inverse.
+
+        y_i = x_i / sqrt(beta_i + sum_j gamma_ij x_j^2)        inverse: x_i times that root
+
+    (N, C, H, W) -> the same, in float32. beta stays above 1e-6 and gamma above 0 because their square roots are what is
+    trained; away from the diagonal these start small, not at zero, where a square has no slope.
+    """
+
+    def __init__(self, channels: int, inverse: bool = False) -> None:
+        super().__init__()
+        self.inverse = inverse
+        self.root_beta = nn.Parameter(torch.ones(channels))
+        self.root_gamma = nn.Parameter(0.01 + (0.1**0.5 - 0.01) * torch.eye(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.float()
+            gamma = self.root_gamma.square()[:, :, None, None]
+            energy = F.conv2d(x.square(), gamma, self.root_beta.square() + 1e-6)
+            return x * (energy.sqrt() if self.inverse else energy.rsqrt())

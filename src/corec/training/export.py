@@ -1,6 +1,7 @@
-"""From a training run to two ONNX files and a row of the zoo's manifest."""
+"""From a training run to ONNX files and a row of the zoo's manifest."""
 
 import hashlib
+import io
 import tempfile
 import tomllib
 from pathlib import Path
@@ -10,23 +11,30 @@ import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from corec.codecs.base import codec_named
 from corec.errors import ModelError, RecipeError
+from corec.methods.integers import EXACT
 from corec.models import ZOO, read_manifest
 from corec.runtime import Network
 from corec.training.loop import build
 from corec.training.recipe import Recipe, fill
+from corec.training.tables import packed
 
 AGREEMENT = 0.25 / 255
 """Largest difference allowed between torch and ONNX Runtime, a quarter of a level."""
+LEARNED_AGREEMENT = 1 / 255
+"""The same for a learned codec's synthesis, of whose rounding to fp16 more is left in the picture: a level."""
+LATENT_AGREEMENT = 0.5
+"""The same for latents, in steps of the finest level's quantiser."""
 
 
 def export(run: Path, name: str, number: int | None = None, default: bool = False, zoo: Path = ZOO) -> int:
     """Write the averaged weights of a run as model `name`; returns its number.
 
     A new model gets the next free number. Replacing a model of the same name before 1.0 retires the old
-    number. Both networks are checked against torch on a random picture. Raises CorecError.
+    number. All networks are checked against torch on a random picture. Raises CorecError.
     """
     checkpoint = run / "checkpoint.pt"
     if not checkpoint.exists():
@@ -36,17 +44,29 @@ def export(run: Path, name: str, number: int | None = None, default: bool = Fals
     method = build(recipe)
     method.load_state_dict(state["average"])
     method.eval()
+    row: dict[str, Any] = {"name": name, "number": number, "method": recipe.method}
+    learned = hasattr(method, "tables")
+    row |= write_learned(method, name, zoo) if learned else write_pair(method, name, zoo)
+    row["default"] = default
+    row["training"] = {
+        "recipe": f"{run.name}.toml",
+        "steps": state["step"],
+        "seconds": round(state["seconds"]),
+        "seed": recipe.seed,
+        **state.get("origin", {}),
+    }
+    return enter("learned" if learned else "model", row, zoo)
+
+
+def write_pair(method: Any, name: str, zoo: Path) -> dict[str, Any]:
+    """Write the networks before and behind a codec; what the model's row says of them."""
     settings = method.settings
     planes, scale = (3 if settings.color else 1), (2 if settings.half else 1)
     shapes = method.shapes()
     row: dict[str, Any] = {
-        "name": name,
-        "number": number,
-        "method": recipe.method,
         "codec": settings.codec,
         "color": settings.color,
         "scale": scale,
-        "default": default,
         "steps": list(settings.steps),
         "shapes": [[round(float(v), 4) for v in shape] for shape in shapes],
         "compact": "",
@@ -57,34 +77,70 @@ def export(run: Path, name: str, number: int | None = None, default: bool = Fals
         network = getattr(method, part)
         if network is None:  # a model that only restores
             continue
-        data = half_precision(to_onnx(network, planes, size, steps))
+        sample = (torch.rand(1, planes, size, size), torch.full((1, steps), 3.0))
+        data = narrowed(to_onnx(network, *sample), np.float16)
         difference = disagreement(data, network, planes, size, steps)
         if difference > AGREEMENT:
             raise ModelError(f"{part}: ONNX Runtime and torch differ by {255 * difference:.2f} levels")
-        path = zoo / f"{name}.{part}.onnx"
-        path.write_bytes(data)
-        row[part] = path.name
-        row[f"{part}_sha256"] = hashlib.sha256(data).hexdigest()
-    row["training"] = {
-        "recipe": f"{run.name}.toml",
-        "steps": state["step"],
-        "seconds": round(state["seconds"]),
-        "seed": recipe.seed,
-        **state.get("origin", {}),
+        row[part], row[f"{part}_sha256"] = write(zoo / f"{name}.{part}.onnx", data)
+    return row
+
+
+@torch.no_grad()
+def write_learned(method: Any, name: str, zoo: Path) -> dict[str, Any]:
+    """Write the networks and tables of a learned codec; what the model's row says of them.
+
+    A hyper_synthesis must compute the same integers as torch, and with any input stay where float32 is exact.
+    """
+    parts, tables = method.parts(), packed(method.levels.gains().numpy(), method.tables())
+    finest, middle = (
+        torch.from_numpy(tables["gain"][level])[:, None, None] for level in (-1, len(tables["gain"]) // 2)
+    )
+    picture = functional.interpolate(torch.rand(1, 3 if method.settings.color else 1, 8, 8), (64, 128), mode="bicubic")
+    latents = parts["analysis"](picture)
+    inputs = {"analysis": picture, "synthesis": (middle * latents).round() / middle, "hyper_analysis": middle * latents}
+    allowed = {
+        "analysis": LATENT_AGREEMENT / finest,
+        "synthesis": LEARNED_AGREEMENT,
+        "hyper_analysis": LATENT_AGREEMENT,
     }
-    return enter(row, zoo)
+    kinds: dict[str, type] = {}
+    if "hyper_synthesis" in parts:
+        inputs["hyper_synthesis"] = parts["hyper_analysis"](inputs["hyper_analysis"]).round()
+        allowed["hyper_synthesis"] = 0.0
+        kinds["hyper_synthesis"] = np.int16
+        if parts["hyper_synthesis"].largest() >= EXACT:
+            raise ModelError(f"hyper_synthesis: its sums may reach {EXACT}, beyond which float32 is not exact")
+    files, digests = {}, {}
+    for part, network in parts.items():
+        data = narrowed(to_onnx(network, inputs[part]), kinds.get(part, np.float16))
+        result = Network(data, 1)(inputs[part][0].permute(1, 2, 0).numpy())
+        difference = abs(torch.from_numpy(result).permute(2, 0, 1) - network(inputs[part])[0])
+        if (difference > allowed[part]).any():
+            raise ModelError(f"{part}: ONNX Runtime and torch differ by {float(difference.max()):.3g}")
+        files[part], digests[part] = write(zoo / f"{name}.{part}.onnx", data)
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **tables)
+    files["tables"], digests["tables"] = write(zoo / f"{name}.tables.npz", file.getvalue())
+    return {"color": method.settings.color, "files": files, "sha256": digests}
 
 
-def to_onnx(network: nn.Module, planes: int, size: int, tables: int) -> bytes:
-    """The network as ONNX with free height and width; inputs "image" and "log_step", output "result"."""
+def write(path: Path, data: bytes) -> tuple[str, str]:
+    """Write a file of the zoo; its name and its digest."""
+    path.write_bytes(data)
+    return path.name, hashlib.sha256(data).hexdigest()
+
+
+def to_onnx(network: nn.Module, *sample: Tensor) -> bytes:
+    """The network as ONNX with free height and width: "image" and, if the sample has two, "log_step" -> "result"."""
     axes = {"image": {2: "height", 3: "width"}, "result": {2: "out_height", 3: "out_width"}}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         torch.onnx.export(
             network,
-            (torch.rand(1, planes, size, size), torch.full((1, tables), 3.0)),
+            sample,
             path,
-            input_names=["image", "log_step"],
+            input_names=["image", "log_step"][: len(sample)],
             output_names=["result"],
             dynamic_axes=axes,
             opset_version=17,
@@ -93,17 +149,17 @@ def to_onnx(network: nn.Module, planes: int, size: int, tables: int) -> bytes:
         return path.read_bytes()
 
 
-def half_precision(data: bytes) -> bytes:
-    """The same network with its large weights stored in fp16 and cast to fp32 when it is loaded."""
+def narrowed(data: bytes, kind: type) -> bytes:
+    """The same network with its large weights stored as fp16, or as int16, and cast to fp32 when it is loaded."""
     model = onnx.load_from_string(data)
     kept, casts = [], []
     for tensor in model.graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < 256:
+        if values.dtype != np.float32 or values.size < 256 or abs(values).max() > 32767:
             kept.append(tensor)
             continue
-        stored = f"{tensor.name}_half"
-        kept.append(onnx.numpy_helper.from_array(values.astype(np.float16), stored))
+        stored = f"{tensor.name}_stored"
+        kept.append(onnx.numpy_helper.from_array(values.astype(kind), stored))
         casts.append(onnx.helper.make_node("Cast", [stored], [tensor.name], to=onnx.TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]
     del model.graph.initializer[:], model.graph.node[:]
@@ -118,7 +174,7 @@ def disagreement(data: bytes, network: nn.Module, planes: int, size: int, tables
     loaded, worst = Network(data, 1), 0.0
     for height, width in ((size, size), (2 * size, size), (size, 3 * size)):
         for log_step in (2.5, 3.5, 4.5):
-            image = torch.nn.functional.interpolate(torch.rand(1, planes, 8, 8), (height, width), mode="bicubic")
+            image = functional.interpolate(torch.rand(1, planes, 8, 8), (height, width), mode="bicubic")
             steps = torch.full((1, tables), log_step)
             with torch.no_grad():
                 expected: Tensor = network(image, steps)[0].permute(1, 2, 0)
@@ -127,37 +183,44 @@ def disagreement(data: bytes, network: nn.Module, planes: int, size: int, tables
     return worst
 
 
-def enter(row: dict[str, Any], zoo: Path) -> int:
-    """Put a row into the manifest, in place of one of the same name, whose number retires."""
+def enter(kind: str, row: dict[str, Any], zoo: Path) -> int:
+    """Put a row of a kind, model or learned, into the manifest, in place of one of the same name, whose number retires.
+
+    Of the learned codec's models, one for gray and one for colour is the default: a new one takes the old one's place.
+    """
     path = zoo / "manifest.toml"
     manifest = tomllib.loads(path.read_text()) if path.exists() else {}
-    rows, retired = manifest.get("model", []), manifest.get("retired", [])
-    taken = {r["number"] for r in [*rows, *retired]}
+    rows = {known: manifest.get(known, []) for known in ("model", "learned", "retired")}
+    taken = {r["number"] for some in rows.values() for r in some}
     if row["number"] is None:
         row["number"] = max(taken, default=0) + 1
     elif row["number"] in taken:
         raise ModelError(f"model number {row['number']} is taken and may never change its meaning")
-    retired += [{"number": r["number"], "name": r["name"]} for r in rows if r["name"] == row["name"]]
-    rows = [r for r in rows if r["name"] != row["name"]] + [row]
-    path.write_text(written(sorted(rows, key=lambda r: r["number"]), retired))
+    if kind == "learned" and row["default"]:
+        for other in rows["learned"]:
+            other["default"] &= other["color"] != row["color"]
+    for known in ("model", "learned"):
+        replaced = [r for r in rows[known] if r["name"] == row["name"]]
+        rows["retired"] += [{"number": r["number"], "name": r["name"]} for r in replaced]
+        rows[known] = [r for r in rows[known] if r not in replaced]
+    rows[kind] = sorted([*rows[kind], row], key=lambda r: r["number"])
+    path.write_text(written(rows))
     read_manifest.cache_clear()
     return int(row["number"])
 
 
-def written(rows: list[dict[str, Any]], retired: list[dict[str, Any]]) -> str:
-    """The manifest as TOML."""
+def written(manifest: dict[str, list[dict[str, Any]]]) -> str:
+    """The manifest as TOML: under each kind its rows, and their own tables."""
     parts = ["# Written by `corec export`. A number never changes its meaning.\n"]
-    for row in rows:
-        training = row["training"]
-        parts.append("[[model]]")
-        parts += [f"{k} = {value(v)}" for k, v in row.items() if k != "training"]
-        parts.append("[model.training]")
-        parts += [f"{k} = {value(v)}" for k, v in training.items()]
-        parts.append("")
-    for row in retired:
-        parts.append("[[retired]]")
-        parts += [f"{k} = {value(v)}" for k, v in row.items()]
-        parts.append("")
+    for kind, rows in manifest.items():
+        for row in rows:
+            parts.append(f"[[{kind}]]")
+            parts += [f"{k} = {value(v)}" for k, v in row.items() if not isinstance(v, dict)]
+            for name, table in row.items():
+                if isinstance(table, dict):
+                    parts.append(f"[{kind}.{name}]")
+                    parts += [f"{k} = {value(v)}" for k, v in table.items()]
+            parts.append("")
     return "\n".join(parts)
 
 

@@ -7,8 +7,10 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -24,6 +26,8 @@ from corec.training.recipe import Recipe, fill
 CHECKPOINT_SECONDS = 120
 LOG_STEPS = 50
 VALIDATION_PICTURES = 32
+AHEAD = 8
+"""Batches that are made while a step is being computed: on a GPU it may take less time than making one."""
 
 Report = Callable[[int, dict[str, float]], Any]
 
@@ -59,7 +63,7 @@ def train(
     pictures is logged. Under torchrun each process takes its share of the batch. Raises RecipeError for
     folders and checkpoints that cannot be used.
     """
-    with processes() as (rank, world, device):
+    with processes() as (rank, world, device), ExitStack() as stack:
         if recipe.batch % world:
             raise RecipeError(f"a batch of {recipe.batch} cannot be shared equally by {world} processes")
         torch.manual_seed(recipe.seed)
@@ -73,14 +77,16 @@ def train(
         origin = {"data": photographs.source, "hardware": hardware(device, world), "commit": commit()}
         began = saved = time.monotonic()
         stop = step >= recipe.steps
+        coming = stack.enter_context(closing(batches(photographs, recipe, step, device.type == "cuda")))
         while not stop:
             method.begin(step / recipe.steps)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step) * method.rate
-            batch = photographs.batch(step, recipe.batch, recipe.crop, recipe.seed)
             generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
             draws = method.draw_steps(recipe.batch, generator)
-            batch = batch[rank::world].to(device, memory_format=torch.channels_last)
+            # What a method draws by itself, noise for instance, depends on the step alone too.
+            torch.manual_seed(int(torch.randint(1 << 62, (), generator=generator)) + rank)
+            batch = next(coming)[rank::world].to(device, memory_format=torch.channels_last, non_blocking=True)
             loss, facts = forward(method, batch, draws[rank::world].to(device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -107,6 +113,22 @@ def train(
     return step
 
 
+def batches(photographs: Photographs, recipe: Recipe, first: int, pin: bool) -> Generator[Tensor, None, None]:
+    """The batches of the steps from `first` on, made ahead of their use; pinned, they get to a GPU by themselves."""
+
+    def make(step: int) -> Tensor:
+        batch = photographs.batch(step, recipe.batch, recipe.crop, recipe.seed)
+        return batch.pin_memory() if pin else batch
+
+    with ThreadPoolExecutor(AHEAD) as pool:
+        waiting: deque[Future[Tensor]] = deque()
+        for step in range(first, recipe.steps + AHEAD):
+            if step < recipe.steps:
+                waiting.append(pool.submit(make, step))
+            if step >= first + AHEAD:
+                yield waiting.popleft().result()
+
+
 @contextmanager
 def processes() -> Iterator[tuple[int, int, torch.device]]:
     """This process' rank, the number of processes, and this process' device; as torchrun has it, if it does."""
@@ -115,6 +137,7 @@ def processes() -> Iterator[tuple[int, int, torch.device]]:
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(device)
+        torch.backends.cudnn.benchmark = True  # crops are all of one size
     if world > 1:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:

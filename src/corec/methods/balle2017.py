@@ -1,0 +1,161 @@
+"""Ballé, Laparra, Simoncelli 2017, "End-to-end Optimized Image Compression".
+
+    x --analysis--> y --round--> q --range coder--> q --synthesis--> x^
+
+arXiv 1611.01704, ICLR 2017. Three stages of convolution, subsampling and divisive normalisation (GDN), and back in the
+reverse order: inverse GDN, upsampling, convolution. In training, additive uniform noise replaces rounding, and the loss
+is rate + lambda x distortion, the rate being the entropy under a learned density for each channel.
+
+The paper's: the layers, 128 filters for gray and 192 for colour, the noise, the objective with squared error.
+
+What is ours:
+- One model for all rates: gains and a lambda for each level (levels.py), a level drawn for each crop. One density a
+  channel serves all levels: it is the latent's own, and a level's bins are 1 / gain wide; so is its noise.
+- Mixtures of logistics instead of piecewise linear densities (densities.py).
+- gamma and beta of GDN are squares (layers.py), and gamma need not be symmetric.
+- lambda is in bits a pixel for a mean squared error of one level of 255, where the paper has sums over crops.
+- `settled`: noise is not rounding, most of all in coarse bins, so the last part of a run can train synthesis and
+  densities on rounded latents, the rest as it is (Guo et al. 2021, "Soft then hard", arXiv 2104.05168).
+- MS-SSIM as a distortion.
+- Networks that are told nothing about the level.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from corec.methods.densities import Factorised, Masses
+from corec.methods.layers import GDN
+from corec.methods.levels import Levels
+from corec.methods.similarity import check_distortion, distortion_of
+
+GRID = 16
+"""Sides of training crops are multiples of it."""
+
+
+class Analysis(nn.Module):
+    """Picture (N, C, H, W) in 0..1, H and W multiples of 16 -> latents (N, filters, H/16, W/16)."""
+
+    def __init__(self, planes: int, filters: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(planes, filters, 9, stride=4, padding=4),
+            GDN(filters),
+            nn.Conv2d(filters, filters, 5, stride=2, padding=2),
+            GDN(filters),
+            nn.Conv2d(filters, filters, 5, stride=2, padding=2),
+            GDN(filters),
+        )
+        initialise(self)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        return self.layers(picture - 0.5)
+
+
+class Synthesis(nn.Module):
+    """Latents (N, filters, h, w) -> picture (N, C, 16h, 16w), about 0..1."""
+
+    def __init__(self, planes: int, filters: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            GDN(filters, inverse=True),
+            nn.ConvTranspose2d(filters, filters, 5, stride=2, padding=2, output_padding=1),
+            GDN(filters, inverse=True),
+            nn.ConvTranspose2d(filters, filters, 5, stride=2, padding=2, output_padding=1),
+            GDN(filters, inverse=True),
+            nn.ConvTranspose2d(filters, planes, 9, stride=4, padding=4, output_padding=3),
+        )
+        initialise(self)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.layers(latents).float() + 0.5
+
+
+def initialise(network: nn.Module) -> None:
+    """Start convolutions such that what comes out varies as much as what goes in."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            taps = layer.kernel_size[0] * layer.kernel_size[1] * layer.in_channels
+            if isinstance(layer, nn.ConvTranspose2d):  # each output pixel sees a part of the kernel
+                taps //= layer.stride[0] * layer.stride[1]
+            nn.init.normal_(layer.weight, std=taps**-0.5)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+
+def quantised(latents: Tensor, noisy: bool) -> Tensor:
+    """Latents in bins of width 1: under uniform noise, or rounded."""
+    return latents + torch.rand_like(latents) - 0.5 if noisy else latents.round()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a recipe may say of this method, under [settings]."""
+
+    color: bool = False
+    filters: int = 0
+    """0: as published, 128 for gray and 192 for colour."""
+    distortion: str = "mse"
+    """Or ms-ssim."""
+    lambdas: tuple[float, float] = (0.001, 0.12)
+    """Of the coarsest and the finest level, in bits a pixel for a squared error of one level of 255."""
+    levels: int = 64
+    settled: float = 0.0
+    """Share of the run, at its end, that trains synthesis and densities on rounded latents."""
+
+    def __post_init__(self) -> None:
+        check_distortion(self.distortion)
+
+
+class Method(nn.Module):
+    """Both transforms, the densities of the latents, and one training step."""
+
+    rate = 1.0
+    """By what the recipe's learning rate is multiplied."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        planes = 3 if settings.color else 1
+        filters = settings.filters or (192 if settings.color else 128)
+        self.settings = settings
+        self.settles = False
+        self.analysis = Analysis(planes, filters)
+        self.synthesis = Synthesis(planes, filters)
+        self.levels = Levels(filters, settings.lambdas, settings.levels, start=4.0)
+        self.density = Factorised(filters, scale=0.3)
+
+    def begin(self, share: float) -> None:
+        """Turn to rounded latents once this share of the run is done."""
+        self.settles = share >= 1 - self.settings.settled
+        for part in (self.analysis, self.levels):
+            part.requires_grad_(not self.settles)
+
+    def forward(self, batch: Tensor, level: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """One training step's loss. batch (N, 1 or 3, H, W): luma or RGB in 0..1, H and W multiples of
+        16; level (N,), from draw_steps. Returns the loss and what to log, each a scalar."""
+        y = self.analysis(batch)
+        with torch.autocast(batch.device.type, enabled=False):
+            gain = self.levels.gain(level)
+            scaled = gain[:, :, None, None] * y
+            q = quantised(scaled, self.training and not self.settles)
+            bits = self.density.bits(q, gain, self.levels.share(level)).sum((1, 2, 3))
+            received = q / gain[:, :, None, None]
+        restored = self.synthesis(received)
+        with torch.autocast(batch.device.type, enabled=False):
+            distortion, error = distortion_of(restored, batch, self.settings.distortion)
+            rate = bits / (batch.shape[-1] * batch.shape[-2])
+            loss = self.levels.loss(rate, distortion, level)
+        return loss, {"psnr": -10 * error.detach().log10().mean(), "bpp": rate.detach().mean()}
+
+    def draw_steps(self, count: int, generator: torch.Generator) -> Tensor:
+        """Levels for a batch, all equally often."""
+        return self.levels.draw(count, generator)
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The networks of a finished model, by the names that they have in the zoo."""
+        return {"analysis": self.analysis, "synthesis": self.synthesis}
+
+    def tables(self) -> Iterator[Masses]:
+        """Probabilities of the latents' symbols: of every channel at level 0, then at level 1, …"""
+        return self.density.tables(self.levels.gains(), self.levels.shares())

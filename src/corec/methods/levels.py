@@ -1,0 +1,73 @@
+"""One model for a range of rates: at each level, a gain for every channel of the latents, and a lambda.
+
+    level l = 0 (coarsest) .. L - 1;   lambda_l = low^(1 - t) high^t,   t = l / (L - 1)
+
+A latent is multiplied by its channel's gain before it is rounded and divided after, so a channel's quantiser step at
+level l is 1 / gain_l. For a uniform quantiser the slope of distortion over rate goes with the square of the step,
+so gains begin proportional to the square root of lambda; training bends them, channel by channel, through a few nodes
+that are interpolated in the logarithm and always rise. (Gains for several rates: Cui et al. 2021, "Asymmetric gained
+deep image compression with continuous rate adaptation", CVPR.)
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from corec.methods.densities import SPEED, between
+
+NODES = 5
+LEAST_RISE = 0.01
+"""Of a gain's logarithm from node to node: of two levels, the finer one has the larger gain."""
+LOSS_SCALE = 1e-4
+"""Brings typical gradients to about where the training loop clips them, at a norm of 0.1."""
+
+
+class Levels(nn.Module):
+    """Gains and lambdas of `count` levels; lambdas: of the coarsest and the finest. start: first gain in the middle."""
+
+    def __init__(self, channels: int, lambdas: tuple[float, float], count: int, start: float) -> None:
+        super().__init__()
+        self.count = count
+        self.lambdas = lambdas
+        span = 0.5 * math.log(lambdas[1] / lambdas[0])
+        rise = math.log(math.expm1(span / (NODES - 1) - LEAST_RISE))  # the inverse of softplus
+        self.coarsest = nn.Parameter(torch.full((1, channels), (math.log(start) - span / 2) / SPEED))
+        self.rises = nn.Parameter(torch.full((NODES - 1, channels), rise / SPEED))
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Levels (count,), all equally often."""
+        return torch.randint(self.count, (count,), generator=generator).float()
+
+    def share(self, level: Tensor) -> Tensor:
+        """Place in the range: 0 at the coarsest level, 1 at the finest."""
+        return level / (self.count - 1)
+
+    def shares(self) -> Tensor:
+        """Of all levels, (count,)."""
+        return self.share(torch.arange(self.count))
+
+    def gain(self, level: Tensor) -> Tensor:
+        """Gains (N, channels) at levels (N,)."""
+        rises = F.softplus(SPEED * self.rises) + LEAST_RISE
+        nodes = torch.cat([torch.zeros_like(rises[:1]), rises]).cumsum(0) + SPEED * self.coarsest
+        return between(nodes, self.share(level) * (NODES - 1)).exp()
+
+    @torch.no_grad()
+    def gains(self) -> Tensor:
+        """Gains at all levels, (count, channels)."""
+        return self.gain(torch.arange(self.count))
+
+    def weight(self, level: Tensor) -> Tensor:
+        """Lambda at levels (N,): bits a pixel that a squared error of one level of 255 is worth."""
+        low, high = (math.log(value) for value in self.lambdas)
+        return (low + (high - low) * self.share(level)).exp()
+
+    def loss(self, rate: Tensor, distortion: Tensor, level: Tensor) -> Tensor:
+        """Rate + lambda x distortion of crops (N,), divided by sqrt(lambda) so that all levels count about alike.
+
+        rate: bits a pixel; distortion: squared error in levels of 255, or what stands for it.
+        """
+        root = self.weight(level).sqrt()
+        return LOSS_SCALE * (rate / root + root * distortion).mean()
