@@ -8,7 +8,7 @@ import pytest
 from skimage import data, metrics
 
 from corec.errors import PictureError
-from corec.evaluation.curves import difference
+from corec.evaluation.curves import Crossing, crossings, difference
 from corec.evaluation.metrics import ms_ssim, psnr, ssim
 
 bjontegaard = pytest.importorskip("bjontegaard")
@@ -165,3 +165,29 @@ def test_curves_that_cannot_be_compared_have_no_difference() -> None:
 def test_points_that_cost_more_and_give_no_more_do_not_count() -> None:
     jagged = [*CURVE, (0.3, 27.0), (0.8, 30.0), (0.2, 28.5)]
     assert difference(CURVE, jagged) == difference(CURVE, CURVE)
+
+
+def test_curves_cross_where_straight_lines_over_log_rate_meet() -> None:
+    flat = [(0.1, 30.0), (1.0, 32.0)]
+    steep = [(0.1, 29.0), (1.0, 33.0)]
+    (found,) = crossings(flat, steep)
+    assert found.rate == pytest.approx(10**-0.5) and found.ahead
+    (other,) = crossings(steep, flat)
+    assert other.rate == pytest.approx(found.rate) and not other.ahead
+
+
+def test_curves_may_cross_twice_or_at_a_point_that_both_have() -> None:
+    wave = [(rate, quality + at) for (rate, quality), at in zip(CURVE, (1, -1, -1, 0, 2), strict=True)]
+    first, second = crossings(CURVE, wave)
+    assert first.rate == pytest.approx(0.1 * 2**0.5) and not first.ahead
+    assert second == Crossing(pytest.approx(0.8), True)
+
+
+def test_curves_that_touch_or_share_nothing_do_not_cross() -> None:
+    assert crossings(CURVE, CURVE) == []
+    assert crossings(CURVE, [(rate, quality + (rate != 0.4)) for rate, quality in CURVE]) == []
+    assert crossings(CURVE, [(rate, quality + 1) for rate, quality in CURVE]) == []
+    assert crossings(CURVE, [(rate * 100, quality) for rate, quality in CURVE]) == []
+    assert crossings(CURVE, []) == crossings(CURVE[:1], CURVE) == []
+    # Where both exist alone: further down they would meet.
+    assert crossings([(0.4, 30.0), (0.8, 31.0)], [(0.1, 29.0), (0.6, 33.0)]) == []

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -15,11 +16,13 @@ from tiny import tiny_zoo
 
 from corec import cli, models
 from corec.errors import FileError
-from corec.evaluation import command, contenders, jpegs, paper
+from corec.evaluation import contenders, jpegs
 from corec.evaluation.metrics import psnr
+from corec.evaluation.papers import jiang2017 as paper
+from corec.evaluation.papers.study import Redone, Study
 from corec.evaluation.rows import Finished, Row
 from corec.evaluation.tables import Table
-from corec.picture import read_picture
+from corec.picture import Picture, read_picture
 
 WRONG = {
     ("I", "psnr", "RecCNN"): (28.02, 27.95),
@@ -103,13 +106,17 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def study_of(folder: Path) -> Study:
+    return Study(folder, Finished(), lambda row, done, total: None, 1, print)
+
+
 @pytest.mark.usefixtures("named_as_in_the_paper")
 def test_tables_hold_the_papers_figures_ours_and_the_difference(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_codec.install(monkeypatch)
     monkeypatch.setattr(paper, "anchors", lambda: ["jpeg", "jpeg-best", "fake"])
-    monkeypatch.setattr(paper, "usable", lambda names, leave_out: [n for n in names if n != "jpeg+bm3d"])
-    finished = Finished()
-    tables, rows = paper.redo(folder, finished, lambda row, done, total: None, 1, print)
+    monkeypatch.setattr(Study, "usable", lambda self, names: [n for n in names if n != "jpeg+bm3d"])
+    study = study_of(folder)
+    tables, rows = paper.redo(study).tables, study.rows
     titles = [table.title for table in tables]
     assert titles[0] == "Table I: PSNR at the bytes of jpeg@5" and len(titles) == 5 + 2 + 1 + 2 + 1
     first = tables[0]
@@ -132,6 +139,9 @@ def test_tables_hold_the_papers_figures_ours_and_the_difference(folder: Path, mo
     sets = tables[titles.index("Table VI, JPEG: mean PSNR")]
     assert [row[0] for row in sets.rows] == ["Set5, jpeg@5", "Set5, jpeg@10"]
     assert "no folder set14" in sets.note and sets.rows[0][1] == "26.13"
+    assert list(sets.head[4:]) == ["Proposed: paper", "ours", "difference", "Corec", "over the paper's Proposed"]
+    corec = [row.psnr for row in rows if (row.contender, row.target) == ("corec", "jpeg@5")][-2:]
+    assert sets.rows[0][7:] == [f"{fmean(corec):.2f}", f"{fmean(corec) - 29.2:+.2f}"]
     seconds = tables[titles.index("Table V: seconds")]
     assert [row[:2] for row in seconds.rows] == [
         ["BM3D", "3.40"],
@@ -140,32 +150,42 @@ def test_tables_hold_the_papers_figures_ours_and_the_difference(folder: Path, mo
         ["Corec", "-"],
     ]
     assert seconds.rows[0][2] == "-" and float(seconds.rows[2][2]) > 0
-    assert {id(row) for row in rows} == {id(measured.row) for measured in finished.rows.values()}
+    assert {id(row) for row in rows} == {id(measured.row) for measured in study.finished.rows.values()}
     assert all(0 < row.bytes <= row.allowed for row in rows)
 
 
 @pytest.mark.usefixtures("named_as_in_the_paper")
 def test_tables_of_a_codec_come_with_the_codec(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables III and IV, by a codec that goes by the names of both."""
+    """Tables III and IV, by a codec that goes by the names of both, and a Corec that has no models for it."""
+
+    def alone(picture: Picture, size: int, codec: str, model: str | None) -> contenders.File:
+        return contenders.coded(known[codec], picture, size)
+
     for codec, targets in (("jpeg2000", 4), ("bpg", 2)):
         fake_codec.install(monkeypatch, NAME=codec)
         known = {codec: contenders.codecs()[1]}
         for module in ("contenders", "targets"):
             monkeypatch.setattr(f"corec.evaluation.{module}.codec_named", known.__getitem__)
-        monkeypatch.setattr(paper, "codecs", contenders.codecs)
-
-        def measure(name: str, targets: list, names: list, picture: str = "") -> dict:
-            images = (f"{picture}.png",) if picture else ()
-            request = command.bench.Request(folder / name, True, tuple(targets), tuple(names), images=images)
-            rows = [m.row for m in command.bench.evaluate(request)]
-            return {(Path(row.image).stem, row.target, row.contender): row for row in rows}
-
-        made = paper.tables_of_jpeg2000(measure) if codec == "jpeg2000" else paper.tables_of_bpg(measure)
+        monkeypatch.setattr(contenders, "compressed", alone)
+        monkeypatch.setattr(contenders, "decompressed", partial(contenders.decoded, known[codec]))
+        made = (paper.tables_of_jpeg2000 if codec == "jpeg2000" else paper.tables_of_bpg)(study_of(folder))
         assert len(made) == (2 if codec == "jpeg2000" else 3)
         pictures = 6 if codec == "jpeg2000" else 7
         for table in made:
             assert len(table.rows) == targets * (pictures + 1) and "Not measured: Proposed" in table.note
-            assert all(row[4] != "-" and row[5:] == ["-", "-"] for row in table.rows)
+            assert list(table.head[4:]) == [
+                "Proposed: paper",
+                "ours",
+                "difference",
+                "Corec",
+                "over the paper's Proposed",
+            ]
+            for row in table.rows:
+                assert row[4] != "-" and row[5:7] == ["-", "-"]
+                told, plain, ours, over = (cell.replace(",", "") for cell in (row[4], row[2], row[7], row[8]))
+                assert ours == plain and (
+                    ours == "-" or float(over) == pytest.approx(float(ours) - float(told), abs=0.011)
+                )
         if codec == "bpg":
             assert all(float(row[2].replace(",", "")) <= float(row[1].replace(",", "")) for row in made[0].rows)
         first = made[0].rows[0]
@@ -177,18 +197,24 @@ def test_a_report_of_the_tables_is_written(
 ) -> None:
     made = Table("Table I", ["", "JPEG: paper"], [["lena", "27.33"]])
     rows = [Row("lena.png", "jpeg", "jpeg@5", 8, 8, 100), Row("lena.png", "corec", "jpeg@5", 8, 8, 100, 99, 30.0)]
-    monkeypatch.setattr(paper, "redo", lambda *arguments: ([made], rows))
+
+    def redo(study: Study) -> Redone:
+        study.rows += rows
+        return Redone([made], {"curves.png": b"a plot"})
+
+    monkeypatch.setattr(paper, "redo", redo)
     output = tmp_path / "report"
     assert cli.main(["evaluate", str(tmp_path), "--paper", "jiang2017", "-o", str(output)]) == 0
     assert (output / "results.md").read_text() == capsys.readouterr().out
     told = json.loads((output / "results.json").read_text())
     assert told["tables"][0]["rows"] == [["lena", "27.33"]]
     assert [row["psnr"] for row in told["rows"]] == [None, 30.0]
+    assert (output / "curves.png").read_bytes() == b"a plot"
 
 
 def test_a_folder_without_the_pictures_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(FileError, match="no folder paper7"):
-        paper.redo(tmp_path, Finished(), lambda row, done, total: None, 1, print)
+        paper.redo(study_of(tmp_path))
     assert cli.main(["evaluate", str(tmp_path), "--paper", "nobody2020"]) == 1
-    assert "there are: jiang2017" in capsys.readouterr().err
+    assert "there are: jiang2017, zhao2017, zhao2018, balle2017" in capsys.readouterr().err
     assert math.isnan(paper.figure_of({}, "lena", paper.target("jpeg@5"), None, "psnr"))

@@ -101,8 +101,29 @@ def test_curves_are_compared_where_both_exist() -> None:
     assert found is not None
     assert found.quality == pytest.approx(2.0, abs=0.01) and found.rates == pytest.approx((0.3, 0.75))
     text = report.text(report.tables(held))
-    assert "## Against jpeg" in text and "| +2.00 dB | 0.300 to 0.750 |" in text
+    assert "## Against jpeg" in text and "| +2.00 dB | 0.300 to 0.750 | none in range |" in text
     assert "Against" not in report.text(report.tables(results(targets[:3], psnrs)))
+
+
+def test_where_curves_cross_is_said() -> None:
+    """Wrapped against plain: ahead at low rates, behind at high ones."""
+    targets = [Target("", rate) for rate in (0.1, 0.2, 0.4, 0.8)]
+    held = results(targets, {"bpg": [28.0, 30.0, 32.0, 34.0], "corec:bpg": [29.0, 30.5, 31.5, 33.0]})
+    found = differences(held)["corec:bpg"]
+    assert found is not None
+    (crossing,) = found.crossings
+    low, high = (8 * means(held.at(target.name, "bpg"))["bytes"] / 8000 for target in targets[1:3])
+    assert crossing.rate == pytest.approx((low * high) ** 0.5) and not crossing.ahead
+    assert f"| behind from {crossing.rate:.3f} bpp |" in report.text(report.tables(held))
+    told = json.loads(json.dumps(finite(numbers(held))))
+    assert told["differences"]["corec:bpg"]["crossings"] == [{"rate": crossing.rate, "ahead": False}]
+
+
+def test_every_contender_that_chooses_has_a_column_of_its_models() -> None:
+    held = results([target("jpeg@5")], {"jpeg": [30.0], "corec": [33.5], "corec:webp": [34.0]})
+    (table,) = [table for table in report.tables(held) if table.title.startswith("PSNR of each picture")]
+    assert list(table.head[-2:]) == ["corec's model", "corec:webp's model"]
+    assert all(len(row) == len(table.head) for row in table.rows)
 
 
 def test_published_curves_are_for_the_pictures_that_they_are_of() -> None:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from corec.color import luma
 from corec.errors import CorecError, FileError, RateError
-from corec.evaluation.contenders import contender, models_of
+from corec.evaluation.contenders import contender, facts_of_models
 from corec.evaluation.metrics import WINDOW, ms_ssim, psnr, ssim
 from corec.evaluation.rows import Finished, Measured, Row
 from corec.evaluation.targets import Target
@@ -68,7 +68,7 @@ class Task:
 
     def key(self, digest: str) -> str:
         """What a finished row is known by; digest: that of the picture's file."""
-        models = [(model.compact_sha256, model.reconstruct_sha256) for model in models_of(self.contender)]
+        models = facts_of_models(self.contender, self.gray)
         facts = [self.image, digest, self.gray, self.contender, models, self.target.name, self.crop]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
@@ -87,6 +87,7 @@ def evaluate(
     finished = finished or Finished()
     keys = {task: task.key(digest) for task, digest in tasks_of(request)}
     left = [task for task, key in keys.items() if key not in finished.rows]
+    left.sort(key=lambda task: (task.image, task.contender))  # what was coded for one target helps with the next
     done = len(keys) - len(left)
     with measuring(min(processes, len(left)), left) as results:
         for task, measured in results:

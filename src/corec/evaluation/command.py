@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from corec.errors import FileError, MissingExtraError, RateError
-from corec.evaluation import bench, contenders, paper, report
+from corec.errors import MissingExtraError, RateError
+from corec.evaluation import bench, contenders, report
+from corec.evaluation.papers import paper_named
+from corec.evaluation.papers.study import Study
 from corec.evaluation.results import Results
 from corec.evaluation.rows import Finished
 from corec.evaluation.targets import RATES, Target, target
@@ -79,15 +81,17 @@ def compare(wishes: Wishes, run: Run) -> str:
 
 
 def redo(folder: Path, name: str, run: Run) -> str:
-    """The tables of a paper once more, as Markdown, and in the report's folder. Raises CorecError."""
-    if name != paper.NAME:
-        raise FileError(f"no tables of {name!r} are known; there are: {paper.NAME}")
-    finished = run.finished()
-    tables, rows = paper.redo(folder, finished, run.report, run.processes, run.tell)
-    text = report.text(tables)
+    """The tables of a paper once more, as Markdown, and in the report's folder with plots. Raises CorecError."""
+    paper = paper_named(name)
+    study = Study(folder, run.finished(), run.report, run.processes, run.tell)
+    redone = paper(study)
+    text = report.text(redone.tables)
     if run.output:
-        told: dict[str, Any] = {"versions": finished.versions, "tables": [asdict(table) for table in tables]}
-        told["rows"] = [asdict(row) | {"bpp": row.bpp} for row in rows]
+        told: dict[str, Any] = {"versions": study.finished.versions}
+        told["tables"] = [asdict(table) for table in redone.tables]
+        told["rows"] = [asdict(row) | {"bpp": row.bpp} for row in study.rows]
         report.write_json(run.output / report.RESULTS, told)
         report.write_text(run.output / report.TABLES, text)
+        for plot, image in redone.plots.items():
+            report.write_bytes(run.output / plot, image)
     return text

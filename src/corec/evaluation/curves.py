@@ -8,12 +8,24 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from corec.errors import MissingExtraError
 
 Curve = Sequence[tuple[float, float]]
 
 POINTS = 4
 """Fewest points of a curve, as in Bjontegaard's own proposal (VCEG-M33, 2001)."""
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """A rate at which one curve meets a reference."""
+
+    rate: float
+    """In bits per pixel."""
+    ahead: bool
+    """Whether it is the better one above that rate, not below."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +40,8 @@ class Difference:
     """What `quality` is a mean over, in bits per pixel."""
     qualities: tuple[float, float]
     """What `rate` is a mean over."""
+    crossings: tuple[Crossing, ...]
+    """Where the curves cross within `rates`."""
 
 
 def difference(reference: Curve, test: Curve) -> Difference | None:
@@ -47,7 +61,36 @@ def difference(reference: Curve, test: Curve) -> Difference | None:
         return None
     points = [[point[axis] for point in curve] for curve in (one, other) for axis in (0, 1)]
     options = {"method": "akima", "require_matching_points": False, "min_overlap": 0}
-    return Difference(float(bd_rate(*points, **options)), float(bd_psnr(*points, **options)), rates, qualities)
+    means = float(bd_rate(*points, **options)), float(bd_psnr(*points, **options))
+    return Difference(*means, rates, qualities, tuple(crossings(reference, test)))
+
+
+def crossings(reference: Curve, test: Curve) -> list[Crossing]:
+    """Where `test` crosses `reference`, both straight over log rate between their points; by rate."""
+    one, other = rising(reference), rising(test)
+    rates = shared([rate for rate, _ in one], [rate for rate, _ in other]) if one and other else None
+    if rates is None:
+        return []
+    inner = {rate for rate, _ in (*one, *other) if rates[0] <= rate <= rates[1]}
+    logs = np.log(sorted(inner))
+    ahead = np.interp(logs, *logarithmic(other)) - np.interp(logs, *logarithmic(one))
+    found: list[Crossing] = []
+    side, since = 0.0, 0  # of the last point where they differed
+    for at, value in enumerate(ahead):
+        if value * side < 0:
+            if at - since == 1:
+                place = logs[since] + side / (side - value) * (logs[at] - logs[since])
+            else:
+                place = (logs[since + 1] + logs[at - 1]) / 2  # the middle of where they are equal
+            found.append(Crossing(math.exp(place), bool(value > 0)))
+        if value:
+            side, since = value, at
+    return found
+
+
+def logarithmic(curve: Curve) -> tuple[list[float], list[float]]:
+    """Log rates and qualities."""
+    return [math.log(rate) for rate, _ in curve], [quality for _, quality in curve]
 
 
 def rising(curve: Curve) -> list[tuple[float, float]]:

@@ -1,11 +1,11 @@
 """JPEG files as others write them: libjpeg's defaults, the best plain ones, and MozJPEG's.
 
-Each writer gives the file of highest quality that has at most so many bytes, and that quality.
+Each writer gives the file of highest quality that has at most so many bytes, and that quality. Raises RateError, with
+the smallest size, if none fits.
 """
 
 import io
 import tempfile
-from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from corec.codecs.jpeg import STANDARD
-from corec.errors import MissingExtraError, RateError
+from corec.errors import MissingExtraError
+from corec.evaluation.search import finest
 from corec.picture import Picture
 
 WHOLE = range(1, 96)
@@ -27,37 +28,17 @@ MOZJPEG = "mozjpeg403"
 
 def best(picture: Picture, size: int) -> tuple[float, bytes]:
     """The best plain JPEG: the smaller of a baseline and a progressive file, Huffman codes optimised."""
-    return highest(lambda quality: optimised(picture, quality), size, TWENTIETHS)
+    return finest(lambda quality: optimised(picture, quality), size, TWENTIETHS)
 
 
 def default(picture: Picture, size: int) -> tuple[float, bytes]:
     """What Pillow writes if told nothing but a whole quality: default tables and Huffman codes, 4:2:0 for colour."""
-    return highest(lambda quality: jpeg(picture, round(quality)), size, WHOLE)
+    return finest(lambda quality: jpeg(picture, round(quality)), size, WHOLE)
 
 
 def trellis(picture: Picture, size: int) -> tuple[float, bytes]:
     """MozJPEG's: its own tables and trellis, the smaller of its progressive file and the same levels as baseline."""
-    return highest(lambda quality: mozjpeg(picture, quality), size, TWENTIETHS)
-
-
-def highest(write: Callable[[float], bytes], size: int, qualities: Sequence[float]) -> tuple[float, bytes]:
-    """The last of the qualities, which rise, whose file has at most `size` bytes, and that file.
-
-    Found by halving, since bytes rise with quality. Raises RateError, with the smallest size, if none fits.
-    """
-    low, high = 0, len(qualities) - 1
-    found: tuple[float, bytes] | None = None
-    smallest = 0
-    while low <= high:
-        middle = (low + high) // 2
-        data = write(qualities[middle])
-        if len(data) <= size:
-            low, found = middle + 1, (qualities[middle], data)
-        else:
-            high, smallest = middle - 1, len(data)
-    if found is None:
-        raise RateError.too_small(size, smallest)
-    return found
+    return finest(lambda quality: mozjpeg(picture, quality), size, TWENTIETHS)
 
 
 def jpeg(picture: Picture, quality: int) -> bytes:

@@ -18,7 +18,7 @@ FIGURES = (("psnr", "PSNR, dB"), ("ssim", "SSIM"), ("ms_ssim", "MS-SSIM, dB"))
 """Of a row, and what is written at its axis; MS-SSIM is drawn as -10 log10(1 - x), since all of it lies near 1."""
 OURS = ("#c2185b", "#e65100", "#6a1b9a", "#00695c", "#f9a825", "#b71c1c")
 ANCHORS = ("#9e9e9e", "#616161", "#212121", "#1e88e5", "#43a047", "#8d6e63", "#00acc1", "#7cb342", "#5e35b1", "#3949ab")
-PUBLISHED = ("#90a4ae", "#a1887f", "#9fa8da", "#80cbc4", "#ce93d8", "#ffab91", "#c5e1a5")
+PUBLISHED = ("#90a4ae", "#546e7a", "#a1887f", "#9fa8da", "#80cbc4", "#c0ca33", "#ce93d8", "#ffab91", "#c5e1a5")
 FEW = 3
 """So many targets make no curve."""
 
@@ -50,7 +50,7 @@ def plot(results: Results) -> bytes:
         figure.legend(known.values(), known, loc="outside lower center", ncols=6, frameon=False)
     count = len(results.images)
     kind = "luma" if results.request.gray else "RGB"
-    figure.suptitle(f"Means of {count} picture{'s' if count > 1 else ''}, {kind}")
+    figure.suptitle(f"{results.request.folder.name}: means of {count} picture{'s' if count > 1 else ''}, {kind}")
     FigureCanvasAgg(figure)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=150)

@@ -1,14 +1,14 @@
 """A bench's results as tables, a plot and a page, in a folder."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from corec.errors import FileError
-from corec.evaluation.contenders import CHOICE
-from corec.evaluation.curves import Difference
+from corec.evaluation.contenders import contender
+from corec.evaluation.curves import Crossing, Difference
 from corec.evaluation.page import page
 from corec.evaluation.plots import plot
 from corec.evaluation.results import Results, differences, finite, means, numbers
@@ -52,17 +52,17 @@ def table_of_means(results: Results, target: Target) -> Table:
 def table_of_pictures(results: Results, target: Target) -> Table:
     """PSNR, a row for each picture and one for their mean, and a column for each contender."""
     names = results.request.contenders
+    choosing = [name for name in names if contender(name).chooses]
     columns = {name: {row.image: row for row in results.at(target.name, name)} for name in names}
     rows = []
     for image in results.images:
         cells = [number(columns[name][image].psnr) for name in names]
-        rows.append([image, number(columns[names[0]][image].allowed, 0), *cells])
-        if CHOICE in names:
-            rows[-1].append(columns[CHOICE][image].model or NONE)
+        models = [columns[name][image].model or NONE for name in choosing]
+        rows.append([image, number(columns[names[0]][image].allowed, 0), *cells, *models])
     allowed = fmean(row.allowed for row in columns[names[0]].values())
     mean = [number(means(list(columns[name].values()))["psnr"]) for name in names]
-    rows.append([f"mean of {len(rows)}", number(allowed, 0), *mean, *([""] if CHOICE in names else [])])
-    head = ["picture", "bytes allowed", *names, *(["corec's model"] if CHOICE in names else [])]
+    rows.append([f"mean of {len(rows)}", number(allowed, 0), *mean, *[""] * len(choosing)])
+    head = ["picture", "bytes allowed", *names, *(f"{name}'s model" for name in choosing)]
     return Table(f"PSNR of each picture in dB, {target.bound}", head, rows)
 
 
@@ -71,15 +71,24 @@ def table_of_differences(against: str, found: dict[str, Difference | None]) -> T
     rows = []
     for name, d in found.items():
         if d is None:
-            rows.append([name, *[NONE] * 4])
+            rows.append([name, *[NONE] * 5])
         else:
             figures = [f"{number(d.rate, 1, sign=True)} %", extent(d.qualities)]
-            rows.append([name, *figures, f"{number(d.quality, sign=True)} dB", extent(d.rates, 3)])
+            figures += [f"{number(d.quality, sign=True)} dB", extent(d.rates, 3)]
+            rows.append([name, *figures, crossed(d.crossings)])
     note = (
         "Of the mean curves, Akima's interpolation, where both curves exist: BD-rate over these PSNRs, BD-PSNR over "
-        "these rates. None is given for curves of fewer than four points or with nothing in common."
+        "these rates. None is given for curves of fewer than four points or with nothing in common. Where the curves "
+        "cross in these rates, they are taken for straight over log rate between their points."
     )
-    return Table(f"Against {against}", ["", "BD-rate", "over dB", "BD-PSNR", "over bpp"], rows, note)
+    return Table(f"Against {against}", ["", "BD-rate", "over dB", "BD-PSNR", "over bpp", "crosses"], rows, note)
+
+
+def crossed(found: Sequence[Crossing]) -> str:
+    """Where a curve crosses its reference, in words."""
+    if not found:
+        return "none in range"
+    return ", ".join(f"{'ahead' if c.ahead else 'behind'} from {number(c.rate, 3)} bpp" for c in found)
 
 
 def text(found: Iterable[Table]) -> str:
@@ -93,8 +102,7 @@ def write(results: Results, folder: Path) -> None:
     image = plot(results)
     write_json(folder / RESULTS, numbers(results))
     write_text(folder / TABLES, text(found))
-    with aside(folder / CURVES) as path:
-        path.write_bytes(image)
+    write_bytes(folder / CURVES, image)
     write_text(folder / PAGE, page(results, found, image))
 
 
@@ -104,8 +112,12 @@ def write_json(target: Path, told: dict[str, Any]) -> None:
 
 
 def write_text(target: Path, content: str) -> None:
+    write_bytes(target, content.encode())
+
+
+def write_bytes(target: Path, content: bytes) -> None:
     with aside(target) as path:
-        path.write_text(content, encoding="utf-8")
+        path.write_bytes(content)
 
 
 def prepare(folder: Path, force: bool) -> Path:

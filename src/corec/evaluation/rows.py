@@ -19,7 +19,7 @@ from corec import __version__
 from corec.errors import FileError
 
 PACKAGES = (
-    "av bm3d bm4d imagecodecs jpeglib mozjpeg-lossless-optimization numpy onnxruntime pillow pillow-heif "
+    "av bm3d bm4d constriction imagecodecs jpeglib mozjpeg-lossless-optimization numpy onnxruntime pillow pillow-heif "
     "pillow-jxl-plugin pytorch-msssim scikit-image"
 ).split()
 LIBRARIES = {"libjpeg_turbo": "libjpeg-turbo", "jpg_2000": "OpenJPEG", "webp": "libwebp", "avif": "libavif"}
@@ -47,7 +47,7 @@ class Row:
     ms_ssim: float = nan
     """Of the same, linear; nan for pictures too small for it."""
     setting: float = nan
-    """JPEG quality for jpeg, jpeg-best and mozjpeg, else quantiser step in levels of 255."""
+    """As in contenders.File."""
     model: str = ""
     """Corec's, if any."""
     write_seconds: float = nan

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from corec.codecs.base import codec_named
 from corec.errors import CodecError, RateError
-from corec.evaluation.contenders import File, coded, planes
+from corec.evaluation.contenders import File, coded, coded_at
 from corec.evaluation.jpegs import WHOLE, jpeg
 from corec.picture import Picture
 
@@ -49,7 +49,7 @@ class Target:
                 file = coded(codec, picture, int(self.setting * picture.width * picture.height / 8))
             else:
                 step = 2 ** ((self.setting - BPGENC - 4) / 6) if self.codec == "bpg" else self.setting
-                file = File(codec.encode(planes(picture), codec.settle(step), ()), codec.settle(step))
+                file = coded_at(codec, picture, step)
         return len(file.data), file
 
 

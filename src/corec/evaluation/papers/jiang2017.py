@@ -12,14 +12,15 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from statistics import fmean, median
-from typing import Any, Protocol
+from typing import Any
 
 from corec.codecs.base import codecs
 from corec.errors import FileError
 from corec.evaluation import bench
-from corec.evaluation.contenders import CHOICE, anchors, contender, usable
+from corec.evaluation.contenders import CHOICE, anchors, contender
+from corec.evaluation.papers.study import Redone, Study, not_measured
 from corec.evaluation.results import means
-from corec.evaluation.rows import Finished, Row
+from corec.evaluation.rows import Row
 from corec.evaluation.tables import NONE, Table, number
 from corec.evaluation.targets import BYTES, Target, target
 from corec.models import models
@@ -30,17 +31,13 @@ SETS = {"set5": "Set5", "set14": "Set14", "live1": "LIVE1"}
 PICTURES = "paper7"
 TIMED = "cameraman"
 RUNS = 5
+OURS = "Corec"
+"""Column of Corec's own choice, which is compared with the paper's Proposed."""
 
 Lines = dict[str, dict[str, tuple[float, float]]]
 """Row -> method -> (the paper's figure, ours); nan for what there is not."""
 Rows = dict[tuple[str, str, str], Row]
 """By picture, target and contender."""
-
-
-class Measure(Protocol):
-    """Measures a test set, or one picture of it."""
-
-    def __call__(self, name: str, targets: Sequence[Target], names: Sequence[str], picture: str = "") -> Rows: ...
 
 
 @cache
@@ -49,41 +46,29 @@ def paper() -> dict[str, Any]:
     return tomllib.loads(Path(__file__).with_name("jiang2017.toml").read_text(encoding="utf-8"))
 
 
-def redo(
-    folder: Path,
-    finished: Finished,
-    report: bench.Report,
-    processes: int,
-    leave_out: Callable[[str], object],
-) -> tuple[list[Table], list[Row]]:
-    """Tables I to VI, and all rows that they are made of. leave_out is told what cannot be measured.
-
-    Raises CorecError, first if there are no pictures.
-    """
-    if not (folder / PICTURES).is_dir():
-        raise FileError(f"{folder} holds no folder {PICTURES}, the seven pictures of the paper")
-    beside = usable([*anchors(), CHOICE], leave_out)
-    denoiser = usable(["jpeg+bm3d"], leave_out)
-    rows: list[Row] = []
-
-    def measure(name: str, targets: Sequence[Target], names: Sequence[str], picture: str = "") -> Rows:
-        images = [image for image in bench.pictures_below(folder / name) if PurePosixPath(image).stem == picture]
-        request = bench.Request(folder / name, True, tuple(targets), tuple(names), images=tuple(images))
-        found = [measured.row for measured in bench.evaluate(request, finished, report, processes)]
-        rows.extend(found)
-        return {(PurePosixPath(row.image).stem, row.target, row.contender): row for row in found}
-
+def redo(study: Study) -> Redone:
+    """Tables I to VI. Raises CorecError, first if there are no pictures."""
+    if not study.has(PICTURES):
+        raise FileError(f"{study.folder} holds no folder {PICTURES}, the seven pictures of the paper")
+    beside = study.usable([*anchors(), CHOICE])
+    denoiser = study.usable(["jpeg+bm3d"])
     there = {codec.NAME for codec in codecs()} & set(beside)
-    found = [*tables_of_jpeg(measure, denoiser, beside)]
-    found += tables_of_jpeg2000(measure) if "jpeg2000" in there else [missing("III", "jpeg2000")]
-    found += tables_of_bpg(measure) if "bpg" in there else [missing("IV", "bpg")]
-    found.append(table_of_seconds(folder / PICTURES, denoiser))
+    found = [*tables_of_jpeg(study, denoiser, beside)]
+    found += tables_of_jpeg2000(study) if "jpeg2000" in there else [missing("III", "jpeg2000")]
+    found += tables_of_bpg(study) if "bpg" in there else [missing("IV", "bpg")]
+    found.append(table_of_seconds(study.folder / PICTURES, denoiser))
     for anchor in ("jpeg", "jpeg2000"):
         if anchor in {"jpeg", *there}:
-            found += tables_of_sets(measure, folder, anchor)
+            found += tables_of_sets(study, anchor)
         else:
             found.append(missing("VI", anchor))
-    return found, rows
+    return Redone(found, {})
+
+
+def measure(study: Study, name: str, targets: Sequence[Target], names: Sequence[str], picture: str = "") -> Rows:
+    """The rows of a test set, or of one picture of it."""
+    rows = study.measure(name, targets, names, picture).rows
+    return {(PurePosixPath(row.image).stem, row.target, row.contender): row for row in rows}
 
 
 def missing(table: str, codec: str) -> Table:
@@ -124,7 +109,7 @@ def methods_at(quality: int, denoiser: Sequence[str]) -> dict[str, str | None]:
     }
 
 
-def tables_of_jpeg(measure: Measure, denoiser: Sequence[str], beside: Sequence[str]) -> list[Table]:
+def tables_of_jpeg(study: Study, denoiser: Sequence[str], beside: Sequence[str]) -> list[Table]:
     """Tables I and II, and what else does at the same bytes."""
     found = []
     averages: dict[tuple[str, str], dict[str, float]] = {}
@@ -133,9 +118,9 @@ def tables_of_jpeg(measure: Measure, denoiser: Sequence[str], beside: Sequence[s
         at = target(f"jpeg@{held['quality']}")
         methods = methods_at(held["quality"], denoiser)
         names = list(dict.fromkeys([*(name for name in methods.values() if name), *beside]))
-        rows = measure(PICTURES, [at], names)
+        rows = measure(study, PICTURES, [at], names)
         note = "ComCNN is the compact image enlarged bicubically, RecCNN the repaired JPEG file."
-        note += not_measured(methods)
+        note += not_measured(lacking(methods))
         for figure, places in (("psnr", 2), ("ssim", 4)):
             lines: Lines = {
                 picture: {
@@ -172,43 +157,46 @@ def table_beside(averages: dict[tuple[str, str], dict[str, float]]) -> Table:
     return Table("Beside tables I and II: means of the seven pictures within the same bytes", head, rows)
 
 
-def tables_of_jpeg2000(measure: Measure) -> list[Table]:
+def tables_of_jpeg2000(study: Study) -> list[Table]:
     """Table III: 0.1 to 0.4 bits per pixel."""
     held = paper()["III"]
     targets = [Target("", rate) for rate in held["rates"]]
-    rows = measure(PICTURES, targets, ["jpeg2000", *pairs("jpeg2000")])
+    methods = {"JPEG 2000": "jpeg2000"} | wrapped("jpeg2000")
+    rows = measure(study, PICTURES, targets, [name for name in methods.values() if name])
     found = []
     for figure, places in (("psnr", 2), ("ssim", 4)):
-        lines: Lines = {}
-        for index, at in enumerate(targets):
-            for picture in held["pictures"]:
-                told = {method: held[figure][method][picture][index] for method in ("JPEG 2000", "Proposed")}
-                line = {"JPEG 2000": (told["JPEG 2000"], figure_of(rows, picture, at, "jpeg2000", figure))}
-                for method, name in proposed("jpeg2000").items():
-                    line[method] = (told["Proposed"], figure_of(rows, picture, at, name, figure))
-                lines[f"{picture}, {at.name}"] = line
+        lines: Lines = {
+            f"{picture}, {at.name}": {
+                method: (held[figure][column_of(method)][picture][index], figure_of(rows, picture, at, name, figure))
+                for method, name in methods.items()
+            }
+            for index, at in enumerate(targets)
+            for picture in held["pictures"]
+        }
         groups = [(f"mean, {at.name}", [f"{picture}, {at.name}" for picture in held["pictures"]]) for at in targets]
-        note = "The paper's JPEG 2000 is Kakadu's, ours OpenJPEG's, packed anew." + not_measured(proposed("jpeg2000"))
+        note = "The paper's JPEG 2000 is Kakadu's, ours OpenJPEG's, packed anew." + not_measured(lacking(methods))
         found.append(comparison(f"Table III: {figure.upper()} at equal rates", lines, groups, places, note))
     return found
 
 
-def tables_of_bpg(measure: Measure) -> list[Table]:
+def tables_of_bpg(study: Study) -> list[Table]:
     """Table IV: in the bytes of the paper's files by bpgenc at QP 47 and 43, which are known to the byte."""
     held = paper()["IV"]
+    methods = {"BPG": "bpg"} | wrapped("bpg")
+    names = [name for name in methods.values() if name]
     found: dict[str, Lines] = {"bytes": {}, "psnr": {}, "ssim": {}}
     for index, qp in enumerate(held["qps"]):
         for picture in held["pictures"]:
-            told = {method: held["figures"][method][picture][index] for method in ("BPG", "Proposed")}
-            at = Target(BYTES, told["BPG"][0])
-            rows = measure(PICTURES, [at], ["bpg", *pairs("bpg")], picture)
+            told = {method: held["figures"][column_of(method)][picture][index] for method in methods}
+            at = Target(BYTES, held["figures"]["BPG"][picture][index][0])
+            rows = measure(study, PICTURES, [at], names, picture)
             for position, (figure, lines) in enumerate(found.items()):
-                line = {"BPG": (float(told["BPG"][position]), figure_of(rows, picture, at, "bpg", figure))}
-                for method, name in proposed("bpg").items():
-                    line[method] = (float(told["Proposed"][position]), figure_of(rows, picture, at, name, figure))
-                lines[f"{picture}, QP {qp}"] = line
+                lines[f"{picture}, QP {qp}"] = {
+                    method: (float(told[method][position]), figure_of(rows, picture, at, name, figure))
+                    for method, name in methods.items()
+                }
     groups = [(f"mean, QP {qp}", [f"{picture}, QP {qp}" for picture in held["pictures"]]) for qp in held["qps"]]
-    note = "All of ours in at most the bytes of the paper's BPG file." + not_measured(proposed("bpg"))
+    note = "All of ours in at most the bytes of the paper's BPG file." + not_measured(lacking(methods))
     titles = {"bytes": "bytes", "psnr": "PSNR", "ssim": "SSIM"}
     return [
         comparison(f"Table IV: {titles[figure]} at the bytes of BPG", lines, groups, places, note)
@@ -216,36 +204,44 @@ def tables_of_bpg(measure: Measure) -> list[Table]:
     ]
 
 
-def proposed(codec: str) -> dict[str, str | None]:
-    """The columns that stand for the paper's method with a codec: one a pair of networks."""
-    names = pairs(codec)
-    return {f"Proposed, {name}" if len(names) > 1 else "Proposed": name for name in names} or {"Proposed": None}
+def wrapped(codec: str) -> dict[str, str | None]:
+    """The columns for a codec: the paper's method, one a pair of networks, and Corec's own choice."""
+    names: Sequence[str | None] = pairs(codec) or [None]
+    columns = [f"Proposed, {name}" if len(names) > 1 else "Proposed" for name in names]
+    return {**dict(zip(columns, names, strict=True)), OURS: f"{CHOICE}:{codec}"}
 
 
-def tables_of_sets(measure: Measure, folder: Path, anchor: str) -> list[Table]:
+def column_of(method: str) -> str:
+    """The column of the paper that one of ours is compared with."""
+    return "Proposed" if method == OURS else method.partition(",")[0]
+
+
+def tables_of_sets(study: Study, anchor: str) -> list[Table]:
     """Half of table VI: means over whole test sets, JPEG by quality or JPEG 2000 by rate."""
     label = {"jpeg": "JPEG", "jpeg2000": "JPEG 2000"}[anchor]
     lines: dict[str, Lines] = {"psnr": {}, "ssim": {}}
     note = ""
     for directory, known_as in SETS.items():
         held = paper()["VI"][anchor][directory]
-        if not (folder / directory).is_dir():
-            note += f" Not measured: {known_as}, since there is no folder {directory}."
+        if not study.has(directory):
+            note += not_measured([known_as], f"since there is no folder {directory}")
             continue
         for setting in held[label]:
             at = target(f"jpeg@{setting}") if anchor == "jpeg" else Target("", float(setting))
-            methods = {label: anchor} | ({"Proposed": pair_at(int(setting))} if anchor == "jpeg" else proposed(anchor))
-            names = [name for name in methods.values() if name]
-            rows = measure(directory, [at], [*names, CHOICE])
+            methods: dict[str, str | None] = {label: anchor, **wrapped(anchor)}
+            if anchor == "jpeg":
+                methods = {label: anchor, "Proposed": pair_at(int(setting)), OURS: CHOICE}
+            rows = measure(study, directory, [at], [name for name in methods.values() if name])
             pictures = list(dict.fromkeys(picture for picture, _, _ in rows))
             for position, figure in enumerate(lines):
-                line = {}
-                for method, name in (methods | {"Corec": CHOICE}).items():
-                    told = held[method.partition(",")[0]][setting][position] if method != "Corec" else math.nan
-                    ours = [figure_of(rows, picture, at, name, figure) for picture in pictures]
-                    line[method] = (told, fmean(ours))
-                lines[figure][f"{known_as}, {at.name}"] = line
-            missed = not_measured(methods)
+                lines[figure][f"{known_as}, {at.name}"] = {
+                    method: (
+                        held[column_of(method)][setting][position],
+                        fmean(figure_of(rows, picture, at, name, figure) for picture in pictures),
+                    )
+                    for method, name in methods.items()
+                }
+            missed = not_measured(lacking(methods))
             note += missed if missed not in note else ""
     if not lines["psnr"]:
         return [Table(f"Table VI, {label}: not measured", ["set"], [[name] for name in SETS.values()], note.strip())]
@@ -260,16 +256,16 @@ def table_of_seconds(folder: Path, denoiser: Sequence[str]) -> Table:
     image = next(path for path in sorted(folder.iterdir()) if path.stem == TIMED)
     picture = bench.read_gray(image)
     allowed, _ = target("jpeg@5").allowance(picture)
-    methods = methods_at(5, denoiser) | {"Corec": CHOICE}
+    methods = methods_at(5, denoiser) | {OURS: CHOICE}
     times = {}
-    for method in ("BM3D", "RecCNN", "Proposed", "Corec"):
+    for method in ("BM3D", "RecCNN", "Proposed", OURS):
         name = methods[method]
         if name is None:
             continue
         who = contender(name)
         times[method] = seconds(partial(who.read, who.write(picture, allowed).data))
     rows = []
-    for method in ("BM3D", "RecCNN", "Proposed", "Corec"):
+    for method in ("BM3D", "RecCNN", "Proposed", OURS):
         told, ours = paper()["V"].get(method, math.nan), times.get(method, math.nan)
         ratios = [
             number(value / reference, 3)
@@ -282,7 +278,7 @@ def table_of_seconds(folder: Path, denoiser: Sequence[str]) -> Table:
         "Xeon E5-2670 at 2.6 GHz."
     )
     head = ["", "paper", "ours", "paper, over BM3D", "ours, over BM3D"]
-    return Table("Table V: seconds", head, rows, note + not_measured(methods))
+    return Table("Table V: seconds", head, rows, note + not_measured(lacking(methods)))
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -302,10 +298,9 @@ def figure_of(rows: Rows, picture: str, at: Target, name: str | None, figure: st
     return float(getattr(row, figure)) if row and row.bytes else math.nan
 
 
-def not_measured(methods: dict[str, str | None]) -> str:
-    """A sentence on the columns that nothing stands for."""
-    lacking = [method for method, name in methods.items() if name is None]
-    return f" Not measured: {', '.join(lacking)}, for want of a model or a package." if lacking else ""
+def lacking(methods: dict[str, str | None]) -> list[str]:
+    """The columns that nothing stands for."""
+    return [method for method, name in methods.items() if name is None]
 
 
 def comparison(title: str, lines: Lines, groups: Sequence[tuple[str, list[str]]], places: int, note: str) -> Table:
@@ -320,8 +315,11 @@ def comparison(title: str, lines: Lines, groups: Sequence[tuple[str, list[str]]]
     rows = []
     for label, line in shown.items():
         cells = []
-        for told, ours in line.values():
-            cells += [number(told, places), number(ours, places), number(ours - told, places, sign=True)]
+        for method, (told, ours) in line.items():
+            cells += [number(told, places)] if method != OURS else []
+            cells += [number(ours, places), number(ours - told, places, sign=True)]
         rows.append([label, *cells])
-    head = ["", *(cell for method in methods for cell in (f"{method}: paper", "ours", "difference"))]
+    head = [""]
+    for method in methods:
+        head += [OURS, "over the paper's Proposed"] if method == OURS else [f"{method}: paper", "ours", "difference"]
     return Table(title, head, rows, note)
