@@ -14,7 +14,7 @@ PACKAGE = Path(corec.__file__).parent
 LEVELS = [
     {"errors"},
     {"models", "picture", "color", "files", "corec"},
-    {"codecs", "envelope", "runtime", "tiles", "rate"},
+    {"codecs", "envelope", "forecast", "runtime", "tiles", "rate"},
     {"wrap"},
     {"choice"},
     {"pipeline", "learned"},

@@ -23,7 +23,8 @@ from corec.errors import (
 )
 
 if TYPE_CHECKING:
-    from corec.models import Model
+    from corec.models import Learned, Model
+    from corec.models import learned as list_learned
     from corec.models import models as list_models
     from corec.pipeline import compress, decompress, describe, restore
 
@@ -34,6 +35,7 @@ __all__ = [
     "CorecError",
     "EnvelopeError",
     "FileError",
+    "Learned",
     "MissingExtraError",
     "Model",
     "ModelError",
@@ -44,15 +46,18 @@ __all__ = [
     "compress",
     "decompress",
     "describe",
+    "list_learned",
     "list_models",
     "restore",
 ]
 
 _LAZY = {
+    "Learned": ("corec.models", "Learned"),
     "Model": ("corec.models", "Model"),
     "compress": ("corec.pipeline", "compress"),
     "decompress": ("corec.pipeline", "decompress"),
     "describe": ("corec.pipeline", "describe"),
+    "list_learned": ("corec.models", "learned"),
     "list_models": ("corec.models", "models"),
     "restore": ("corec.pipeline", "restore"),
 }

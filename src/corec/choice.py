@@ -1,33 +1,36 @@
 """Which model, and which quantiser step, for a picture that may take so many bytes.
 
-Every candidate tries the same number of bytes, and the one whose decoded picture is nearest is taken. The codec alone
-is one of them where the quantiser is so fine that networks may not pay. Of a large picture a central part decides, and
-the whole is written two or three times only.
+A model's row says from which step on its networks are worth their while (Model.pays), and a forecast of the picture
+about which step it will need. So one candidate is written as a rule. Where a border is near, or a row does not say, the
+candidates on both sides are tried at the same bytes, and the one whose decoded picture is nearest is taken. Of a large
+picture a central part is written first, so that the whole is written two or three times only.
 """
 
 import math
-from collections.abc import Iterator
-from itertools import count
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
 from corec.codecs.base import codec_named
 from corec.errors import CodecError, ModelError, RateError
-from corec.models import PLAIN, Model, model_named, models, plain
+from corec.forecast import Spectrum
+from corec.models import PLAIN, Model, models, plain, rows_named
 from corec.picture import Picture
-from corec.rate import TRIES, best_within, next_step
-from corec.wrap import Progress, read, write
+from corec.rate import FULL, HASTY, Care, best_within
+from corec.wrap import Progress, fills, read, write, write_within
 
 SAMPLE = 1024
-"""Pictures of more pixels than this squared choose their model by a central part of that many pixels."""
-CLOSE = 0.97
-"""Share of the bytes that a large picture must use: below, it is written once more."""
+"""Of pictures of more pixels than this squared a central part of that many pixels is looked at."""
+BORDER = 0.2
+"""Natural logarithm of a ratio of steps: so near to where a model begins to pay its neighbours are tried too."""
 FINE = 2.0
-"""The codec alone is tried where the best model's step is below so many times the finest that it was trained for."""
+"""Where a row does not say what it pays, the codec alone is tried below so many times the finest trained step."""
+USUAL = 4
+"""Files after which three quarters of the work are said to be done."""
 
 
-class Choice(NamedTuple):
+@dataclass(frozen=True)
+class Choice:
     """A file, and the model and the step that wrote it."""
 
     data: bytes
@@ -35,102 +38,136 @@ class Choice(NamedTuple):
     step: float
 
 
-def choose(candidates: list[Model], picture: Picture, size: int, start: float | None, report: Progress) -> Choice:
-    """The best file of at most `size` bytes. start: a first guess of the step; report is told the share done.
+@dataclass
+class Writer:
+    """Writes files, counts them, and tells the share done, ever closer to 1 as the number needed is not known."""
+
+    report: Progress
+    runs: int = 0
+
+    def write(self, picture: Picture, model: Model, step: float) -> bytes:
+        """wrap.write()"""
+        return self.counted(write(picture, model, step))
+
+    def write_within(self, picture: Picture, model: Model, step: float, size: int) -> bytes:
+        """wrap.write_within()"""
+        return self.counted(write_within(picture, model, step, size))
+
+    def counted(self, data: bytes) -> bytes:
+        self.runs += 1
+        self.report(1 - 0.25 ** (self.runs / USUAL))
+        return data
+
+
+class Search:
+    """Files of a picture of at most so many bytes."""
+
+    def __init__(self, picture: Picture, size: int, writer: Writer, care: Care) -> None:
+        self.picture, self.size, self.writer, self.care = picture, size, writer, care
+        self.spectrum = Spectrum(picture)
+        self.known: Choice | None = None
+        """One that need not be looked for."""
+        self.trial: tuple[Model, float] | None = None
+        """A model, and how many times as many bytes its files have as foretold."""
+
+    def likely(self, candidates: list[Model]) -> list[Model]:
+        """Those that may be the best, the lowest resolution first: one, unless a border is near or not known."""
+        step = self.spectrum.forecast(1).step(self.size)
+        order = sorted(candidates, key=lambda m: (m.is_plain, -m.scale))
+        found = []
+        for model, *finer in (order[at:] for at in range(len(order))):
+            unit = self.spectrum.lost(model.scale) if model.scale > 1 else 1.0
+            if not finer:
+                beyond = math.inf
+            elif model.pays is not None:
+                beyond = math.log(step / (model.pays * unit))
+            else:
+                own = self.spectrum.forecast(model.scale).step(self.size)
+                beyond = math.inf if finer[0].is_plain and own > FINE * model.steps[0] else 0.0
+            if beyond > -BORDER:
+                found.append(model)
+            if beyond > BORDER:
+                break
+        return found
+
+    def best_of(self, candidates: list[Model]) -> Choice:
+        """The candidate whose file decodes to the highest PSNR; a single one is not decoded.
+
+        Raises RateError with the smallest size when none fits.
+        """
+        found: list[Choice] = []
+        failures: list[RateError] = []
+        for model in candidates:
+            try:
+                found.append(self.of(model))
+            except RateError as error:
+                failures.append(error)
+        if not found:
+            raise smallest(failures)
+        return max(found, key=lambda choice: likeness(self.picture, read(choice.data))) if found[1:] else found[0]
+
+    def of(self, model: Model) -> Choice:
+        """The largest file of a model. Raises RateError, with the smallest size, if none is small enough."""
+        if self.known and self.known.model == model:
+            return self.known
+        forecast = self.spectrum.forecast(model.scale)
+        if self.trial and self.trial[0] == model:
+            forecast = forecast.times(self.trial[1])
+        finest, coarsest = range_of(model)
+
+        def write_at(step: float) -> bytes:
+            return self.writer.write(self.picture, model, step)
+
+        if not (fills(model) and self.care is FULL):
+            settle = codec_named(model.codec).settle
+            step, data = best_within(write_at, self.size, forecast, finest, coarsest, settle, self.care)
+            return Choice(data, model, step)
+        # One file tells how far the forecast is off, and the networks need to know the step only about.
+        step = min(coarsest, max(finest, forecast.step(self.size)))
+        step = forecast.times(len(write_at(step)) / forecast.size(step)).step(self.size)
+        step = min(coarsest, max(finest, step))
+        return Choice(self.writer.write_within(self.picture, model, step, self.size), model, step)
+
+
+def choose(candidates: list[Model], picture: Picture, size: int, writer: Writer, known: Choice | None = None) -> Choice:
+    """The best file of at most `size` bytes. known: a candidate's file that need not be written again.
 
     Raises RateError, with the smallest size, if none of the candidates can be so small.
     """
     sample = sample_of(picture)
-    if sample is picture:
-        return best_of(candidates, picture, size, start, report)
-    share = sample.pixels.size / picture.pixels.size
-    order, step = candidates, start
-    if len(candidates) > 1:
+    search = Search(picture, size, writer, FULL if sample is picture else HASTY)
+    search.known = known
+    order = search.likely(candidates)
+    groups = [order]
+    if sample is not picture:
+        share = sample.pixels.size / picture.pixels.size
+        part = Search(sample, max(1, int(size * share)), writer, FULL if order[1:] else HASTY)
         try:
-            guess = best_of(candidates, sample, max(1, int(size * share)), start, lambda done: report(done / 3))
-            order, step = sorted(candidates, key=lambda m: m != guess.model), guess.step
-        except RateError:
-            pass  # the sample is dearer than the whole, which may still fit
-    failures: list[RateError] = []
-    for model in order:
+            trial = part.best_of(order)
+        except RateError:  # the sample is dearer than the whole, which may still fit
+            groups = [[model] for model in order]
+        else:
+            foretold = part.spectrum.forecast(trial.model.scale).size(trial.step)
+            groups, search.trial = [[trial.model]], (trial.model, len(trial.data) / foretold)
+    groups += [[model] for model in candidates if [model] not in groups and model not in groups[0]]
+    failures = []
+    for group in groups:
         try:
-            return fitted(model, picture, sample, size, step, lambda done: report((1 + 2 * done) / 3))
+            return search.best_of(group)
         except RateError as error:
             failures.append(error)
-    raise min(failures, key=lambda error: error.smallest or math.inf)
+    raise smallest(failures)
 
 
-def fitted(model: Model, picture: Picture, sample: Picture, size: int, start: float | None, report: Progress) -> Choice:
-    """A file of at most `size` bytes of a picture that takes long to write, with few tries.
-
-    The first file tells how many more bytes the picture needs than the sample, which tells the next step; from
-    two files, one too large, the third is interpolated.
-    """
-    finest, coarsest = range_of(model)
-    step = min(coarsest, max(finest, start or math.sqrt(finest * coarsest)))
-    good: tuple[float, bytes] | None = None
-    bad: tuple[float, bytes] | None = None
-    for attempt in range(TRIES):
-        data = write(picture, model, step)
-        report((attempt + 1) / (attempt + 2))
-        if len(data) <= size:
-            good = (step, data) if good is None or len(data) > len(good[1]) else good
-            if len(data) >= CLOSE * size or step <= finest or attempt >= 3:
-                break
-        elif step >= coarsest:
-            raise RateError.too_small(size, len(data))
-        else:
-            bad = (step, data)
-        aim = (1 + CLOSE) / 2 * size
-        if good and bad:
-            step = next_step(step, len(data), aim, good, bad, finest, coarsest)
-            continue
-        aim *= len(write(sample, model, step)) / len(data)
-        try:
-            step = best_within(lambda s: write(sample, model, s), int(aim), finest, coarsest, step, 0.995)[0]
-        except RateError:
-            step = coarsest
-    if good is None:
-        good = (coarsest, write(picture, model, coarsest))
-        if len(good[1]) > size:
-            raise RateError.too_small(size, len(good[1]))
-    return Choice(good[1], model, good[0])
+def smallest(failures: list[RateError]) -> RateError:
+    """That of several failures which knows of the smallest file."""
+    return min(failures, key=lambda error: error.smallest or math.inf)
 
 
 def range_of(model: Model) -> tuple[float, float]:
     """The steps that a model may be used with: somewhat finer than it was trained, and as coarse as the format goes."""
     finest, coarsest = codec_named(model.codec).STEPS
     return max(finest, model.steps[0] / 2), coarsest
-
-
-def best_of(candidates: list[Model], picture: Picture, size: int, start: float | None, report: Progress) -> Choice:
-    """The candidate whose file of at most `size` bytes decodes to the highest PSNR.
-
-    A single candidate is not decoded. Raises RateError with the smallest size when none fits.
-    """
-    results: list[tuple[float, Choice]] = []
-    failures: list[RateError] = []
-    for index, model in enumerate(candidates):
-        if model.is_plain and any(choice.step > FINE * choice.model.steps[0] for _, choice in results):
-            continue
-        tries = count(1)
-
-        def tried(step: float, model: Model = model, index: int = index, tries: Iterator[int] = tries) -> bytes:
-            data = write(picture, model, step)
-            report((index + next(tries) / (TRIES + 1)) / len(candidates))
-            return data
-
-        try:
-            step, data = best_within(tried, size, *range_of(model), start)
-        except RateError as error:
-            failures.append(error)
-            continue
-        single = len(candidates) == 1
-        results.append((0.0 if single else likeness(picture, read(data)), Choice(data, model, step)))
-        report((index + 1) / len(candidates))
-    if not results:
-        raise min(failures, key=lambda error: error.smallest or math.inf)
-    return max(results, key=lambda pair: pair[0])[1]
 
 
 def sample_of(picture: Picture) -> Picture:
@@ -144,29 +181,43 @@ def sample_of(picture: Picture) -> Picture:
 
 
 def candidates_for(picture: Picture, codec: str, name: str | None) -> list[Model]:
-    """The models to try, those of full resolution first, the codec alone last."""
+    """The models to try, those of full resolution first, the codec alone last.
+
+    name: a model, the models of a method, plain, or None: all that are tried by default. Raises ModelError where none
+    fits, and CodecError for an unknown codec or a picture too large for it.
+    """
     container = codec_named(codec)
     codec, alone = container.NAME, plain(container.NAME, not picture.gray, container.STEPS)
     if name == PLAIN:
         rows = [alone]
-    elif name is not None:
-        model = model_named(name)
-        if model.codec != codec:
-            raise ModelError(f"model {name} is for {model.codec}, not {codec}")
-        if model.color == picture.gray:
-            kind, needs = ("gray", "a colour model") if picture.gray else ("colour", "a gray model")
-            raise ModelError(f"the picture is {kind}, and {name} is {needs}")
-        if model.restores:
-            raise ModelError(f"model {name} is for restore: it compresses nothing")
-        rows = [model]
+    elif name is None:
+        rows = [m for m in models() if m.default and m.codec == codec and m.color != picture.gray and not m.restores]
+        rows.append(alone)
     else:
-        fitting = [m for m in models() if m.default and m.codec == codec and m.color != picture.gray]
-        rows = [*(m for m in fitting if not m.restores), alone]
+        rows = fitting(name, picture, codec)
     held = [m for m in rows if max(picture.width, picture.height) <= container.LARGEST * m.scale]
     if not held:
         at_most = container.LARGEST * max(m.scale for m in rows)
         raise CodecError(f"{codec} holds at most {at_most} pixels a side, not {picture.width}x{picture.height}")
     return sorted(held, key=lambda m: (m.is_plain, m.scale))
+
+
+def fitting(name: str, picture: Picture, codec: str) -> list[Model]:
+    """The models that a name stands for, as far as they are for a codec and a picture. Raises ModelError if none is."""
+    named = rows_named(name)
+    one = named[0].name == name
+    rows = [row for row in named if row.codec == codec]
+    if not rows:
+        known = ", ".join(dict.fromkeys(row.codec for row in named))
+        raise ModelError(f"{f'model {name} is' if one else f'the models of {name} are'} for {known}, not {codec}")
+    rows = [row for row in rows if row.color != picture.gray]
+    if not rows:
+        kind, needs = ("gray", "colour") if picture.gray else ("colour", "gray")
+        raise ModelError(f"the picture is {kind}, and {name} {f'is a {needs} model' if one else f'has {needs} models'}")
+    rows = [row for row in rows if not row.restores]
+    if not rows:
+        raise ModelError(f"{'model ' * one}{name} is for restore: it compresses nothing")
+    return rows
 
 
 def likeness(picture: Picture, other: Picture) -> float:

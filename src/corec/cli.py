@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,11 +17,11 @@ import typer
 
 from corec import __version__, pipeline
 from corec.codecs import jpeg
-from corec.codecs.base import codec_named, codecs
 from corec.color import luma
-from corec.errors import CorecError, MissingExtraError
+from corec.errors import CodecError, CorecError, MissingExtraError
 from corec.files import Job, aside, check_target, is_folder, plan, read_bytes
-from corec.models import PLAIN, model_named, models
+from corec.learned import format as corec_file
+from corec.models import PLAIN, Learned, Model, learned, models
 from corec.picture import Picture, read_picture, write_picture
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -81,10 +82,11 @@ def compress(
     output: Destination,
     codec: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="jpeg, jpeg2000, bpg, heic, webp, avif, jxl. By default DST's."),
+        typer.Option(metavar="NAME", help="jpeg, jpeg2000, bpg, heic, webp, avif, jxl, learned. By default DST's."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="One of `corec models`. By default the best for each file.")
+        str | None,
+        typer.Option(metavar="NAME", help="One of `corec models`, or a method. By default the best for each file."),
     ] = None,
     quality: Annotated[float | None, typer.Option(metavar="Q", min=0, max=100, help="0 is smallest, 100 best.")] = None,
     bpp: Annotated[float | None, typer.Option(metavar="B", min=0, help="At most so many bits per pixel.")] = None,
@@ -96,32 +98,35 @@ def compress(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Write pictures as ordinary image files, small ones.
+    """Write pictures as ordinary image files, small ones; or as .corec files, which only Corec opens.
 
     SRC: files, or folders with everything in and below them. DST: a file, or for several sources a
     folder, which is made. One of --quality, --bpp and --bytes says how small.
     """
     if sum(wish is not None for wish in (quality, bpp, size)) > 1:
         raise typer.BadParameter("give one of --quality, --bpp and --bytes")
-    if model is not None and model != PLAIN:
-        codec = codec or model_named(model).codec
-    container = codec_named(codec or codec_by_suffix(sources, output) or "jpeg")
-    if not is_folder(sources, output) and Path(output).suffix.lower() not in container.SUFFIXES:
-        raise typer.BadParameter(f"a {container.NAME} file ends in {container.SUFFIXES[0]}, and DST is {output}")
+    codec = codec or pipeline.codec_of_model(model) or codec_by_suffix(sources, output) or "jpeg"
+    suffixes = pipeline.endings()
+    if codec not in suffixes:
+        raise CodecError(f"no codec {codec!r}; there are: {', '.join(suffixes)}")
+    suffix = suffixes[codec][0]
+    if not is_folder(sources, output) and Path(output).suffix.lower() not in suffixes[codec]:
+        raise typer.BadParameter(f"a {codec} file ends in {suffix}, and DST is {output}")
 
     def work(job: Job, tell: Tell) -> dict[str, Any]:
         picture = read_picture(job.source, background)
         if gray and not picture.gray:
             picture = Picture(luma(picture.pixels))
         made = pipeline.compress_picture(
-            picture, codec=container.NAME, model=model, quality=quality, bpp=bpp, size=size, progress=tell
+            picture, codec=codec, model=model, quality=quality, bpp=bpp, size=size, progress=tell
         )
         with aside(job.target) as path:
             path.write_bytes(made.data)
         facts = {"bytes": len(made.data), "bpp": 8 * len(made.data) / (made.width * made.height), "model": made.model}
-        return facts | {"codec": made.codec, "setting": made.setting, "width": made.width, "height": made.height}
+        facts |= {"codec": made.codec, "setting": made.setting, "runs": made.runs}
+        return facts | {"width": made.width, "height": made.height}
 
-    each(plan(sources, output, container.SUFFIXES[0]), work, force, as_json)
+    each(plan(sources, output, suffix), work, force, as_json)
 
 
 @app.command()
@@ -140,8 +145,7 @@ def decompress(sources: Sources, output: Destination, force: Force = False, as_j
             write_picture(picture, path)
         return {key: told[key] for key in ("bytes", "bpp", "model", "codec", "width", "height")}
 
-    endings = [suffix for container in codecs() for suffix in container.SUFFIXES]
-    each(plan(sources, output, ".png", endings), work, force, as_json)
+    each(plan(sources, output, ".png", chain(*pipeline.endings().values())), work, force, as_json)
 
 
 @app.command()
@@ -190,10 +194,8 @@ def info(file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False
 @app.command("models")
 def show_models(as_json: Json = False) -> None:
     """List the models that come with Corec."""
-    rows = [
-        {"for": "restore" if model.restores else "compress"} | {k: v for k, v in asdict(model).items() if k != "shapes"}
-        for model in models()
-    ]
+    every: list[Model | Learned] = [*models(), *learned()]
+    rows = [told_of_model(model) for model in every]
     if as_json:
         for row in rows:
             typer.echo(json.dumps(row))
@@ -204,12 +206,10 @@ def show_models(as_json: Json = False) -> None:
     heads = "name", "number", "for", "codec", "pictures", "scale", "steps", "by default"
     table = Table(*heads, box=None, header_style="bold")
     for row in rows:
-        low, high = row["steps"]
         scale = "1" if row["scale"] == 1 else f"1/{row['scale']}"
+        steps = "{:g} to {:g}".format(*row["steps"]) if "steps" in row else ""
         pictures, default = "colour" if row["color"] else "gray", "yes" if row["default"] else "no"
-        table.add_row(
-            row["name"], str(row["number"]), row["for"], row["codec"], pictures, scale, f"{low:g} to {high:g}", default
-        )
+        table.add_row(row["name"], str(row["number"]), row["for"], row["codec"], pictures, scale, steps, default)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
@@ -253,7 +253,8 @@ def evaluate(
         str | None, typer.Option(metavar="NAME", help="Tell gains and BD-rates over this; by default jpeg-best.")
     ] = None,
     paper: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Redo the tables of jiang2017 instead, over its test sets.")
+        str | None,
+        typer.Option(metavar="NAME", help="Redo jiang2017, zhao2017, zhao2018 or balle2017, over their test sets."),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="REPORT", help="Folder to fill.")] = None,
     processes: Annotated[int, typer.Option(metavar="N", min=1, help="Pictures at a time.")] = 1,
@@ -313,12 +314,20 @@ def export(
     typer.echo(f"{name} is model number {exporter.export(run, name, number, default)}")
 
 
+def told_of_model(model: Model | Learned) -> dict[str, Any]:
+    """What `corec models` says of a model."""
+    facts = asdict(model)
+    if isinstance(model, Learned):
+        return {"for": "compress", "codec": corec_file.NAME, "scale": 1} | facts
+    return {"for": "restore" if model.restores else "compress"} | {k: v for k, v in facts.items() if k != "shapes"}
+
+
 def codec_by_suffix(sources: list[Path], output: str) -> str | None:
     """The codec that a destination's name asks for, if it is a file and asks for one."""
     if is_folder(sources, output):
         return None
     suffix = Path(output).suffix.lower()
-    return next((container.NAME for container in codecs() if suffix in container.SUFFIXES), None)
+    return next((name for name, suffixes in pipeline.endings().items() if suffix in suffixes), None)
 
 
 def each(jobs: list[Job], work: Callable[[Job, Tell], dict[str, Any]], force: bool, as_json: bool) -> None:
@@ -352,7 +361,9 @@ def told_of(source: Path, error: Exception) -> str:
 
 def line(facts: dict[str, Any]) -> str:
     """What is said of one file to people."""
-    return "{output}  {bytes:,} bytes  {bpp:.3f} bpp  {model}  {width}x{height}  {seconds:.1f} s".format(**facts)
+    alone = f" ({facts['codec']} alone)" if facts["model"] == PLAIN else ""
+    text = "{output}  {bytes:,} bytes  {bpp:.3f} bpp  {model}{alone}  {width}x{height}  {seconds:.1f} s"
+    return text.format(alone=alone, **facts)
 
 
 @contextmanager

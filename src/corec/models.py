@@ -5,6 +5,8 @@ be retired: its number stays taken, and its files get an error that says so.
 """
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -45,6 +47,10 @@ class Model:
     reconstruct_sha256: str
     training: dict[str, Any]
     """Recipe, data, steps, seconds, hardware, seed, commit."""
+    pays: float | None = None
+    """From which step on it is better at equal bytes than a finer resolution and the codec alone: the step that a
+    forecast gives the picture (corec.forecast), in levels; for a model of half the size, in multiples of what halving
+    loses. None: not known, and found out for each picture. benchmarks/choice.py measures it."""
 
     @property
     def restores(self) -> bool:
@@ -57,6 +63,39 @@ class Model:
         return not self.reconstruct
 
 
+@dataclass(frozen=True)
+class Learned:
+    """All that is known of a model of the learned codec, which writes files of its own (.corec)."""
+
+    name: str
+    number: int
+    """As in its files, and no Model's."""
+    method: str
+    """Module of corec.methods that trained it."""
+    color: bool
+    """True: RGB. False: luma."""
+    default: bool
+    """Whether the learned codec takes it unless told a model."""
+    files: dict[str, str]
+    """Part -> its file in the zoo: analysis, synthesis, tables; with a hyperprior hyper_analysis, hyper_synthesis."""
+    sha256: dict[str, str]
+    """Part -> its file's digest."""
+    training: dict[str, Any]
+    """Recipe, data, steps, seconds, hardware, seed, commit."""
+
+    def __post_init__(self) -> None:
+        parts = {"analysis", "synthesis", "tables"}
+        if self.hyper:
+            parts |= {"hyper_analysis", "hyper_synthesis"}
+        if not parts == set(self.files) == set(self.sha256):
+            raise ValueError(f"{self.name} has parts {', '.join(self.files)}")
+
+    @property
+    def hyper(self) -> bool:
+        """Whether it sends a hyperprior ahead, which tells how the latents are distributed."""
+        return "hyper_synthesis" in self.files
+
+
 def plain(codec: str, color: bool, steps: tuple[float, float]) -> Model:
     """The codec alone, without networks: for rates at which it needs none, and where there is no model yet."""
     return Model(PLAIN, 0, "", codec, color, 1, True, steps, (), "", "", "", "", {})
@@ -65,13 +104,19 @@ def plain(codec: str, color: bool, steps: tuple[float, float]) -> Model:
 @cache
 def read_manifest() -> tuple[tuple[Model, ...], dict[int, str]]:
     """The models, and the names of retired ones by number. Raises ModelError for a damaged manifest."""
-    try:
-        manifest = tomllib.loads((ZOO / "manifest.toml").read_text(encoding="utf-8"))
+    with opened_manifest() as manifest:
         rows = tuple(
             Model(**{**row, "steps": tuple(row["steps"]), "shapes": tuple(map(tuple, row["shapes"]))})
             for row in manifest.get("model", [])
         )
         return rows, {row["number"]: row["name"] for row in manifest.get("retired", [])}
+
+
+@contextmanager
+def opened_manifest() -> Iterator[dict[str, Any]]:
+    """The manifest as it stands; what is wrong with it becomes a ModelError."""
+    try:
+        yield tomllib.loads((ZOO / "manifest.toml").read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError, KeyError) as error:  # what is no TOML or UTF-8 is a ValueError
         raise ModelError(f"the list of models cannot be read: {error}; reinstall Corec") from error
 
@@ -86,7 +131,16 @@ def model_named(name: str) -> Model:
     for model in models():
         if model.name == name:
             return model
-    raise ModelError(f"no model {name!r}; there are: {', '.join(m.name for m in models())}")
+    others = [row.name for row in learned()]
+    if name in others:
+        raise ModelError(f"model {name} is for the learned codec alone")
+    raise ModelError(f"no model {name!r}; there are: {', '.join([*(m.name for m in models()), *others])}")
+
+
+def rows_named(name: str) -> list[Model]:
+    """The model of this name, or else all of the method of this name. Raises ModelError."""
+    rows = [m for m in models() if m.name == name] or [m for m in models() if m.method == name]
+    return rows or [model_named(name)]
 
 
 def model_numbered(number: int) -> Model:
@@ -94,9 +148,41 @@ def model_numbered(number: int) -> Model:
     for model in models():
         if model.number == number:
             return model
+    raise unreadable(number)
+
+
+def learned() -> tuple[Learned, ...]:
+    """The models of the learned codec, by number. Raises ModelError for a damaged manifest."""
+    with opened_manifest() as manifest:
+        return tuple(Learned(**row) for row in manifest.get("learned", []))
+
+
+def learned_named(name: str) -> Learned:
+    """The learned codec's model of this name. Raises ModelError."""
+    rows = learned()
+    for row in rows:
+        if row.name == name:
+            return row
+    raise ModelError(f"the learned codec has no model {name!r}; there are: {', '.join(r.name for r in rows) or 'none'}")
+
+
+def learned_numbered(number: int) -> Learned:
+    """The learned codec's model of this number. Raises ModelError for an unknown or retired one."""
+    for row in learned():
+        if row.number == number:
+            return row
+    raise unreadable(number)
+
+
+def unreadable(number: int) -> ModelError:
+    """Why there is no model of a number that stands in a file."""
     retired = read_manifest()[1]
     if number in retired:
-        raise ModelError(
+        return ModelError(
             f"model {number} ({retired[number]}) was retired before version 1.0; this Corec cannot read it"
         )
-    raise ModelError(f"the file needs model {number}, which this Corec does not have: update it")
+    others: tuple[Model | Learned, ...] = (*models(), *learned())
+    for row in others:
+        if row.number == number:
+            return ModelError(f"the file is damaged: its model {row.name} writes other files")
+    return ModelError(f"the file needs model {number}, which this Corec does not have: update it")

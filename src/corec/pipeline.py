@@ -1,4 +1,4 @@
-"""The way of a picture: picture -> compact network -> codec -> envelope, and back."""
+"""The way of a picture: picture -> compact network -> codec -> envelope, and back; or through the learned codec."""
 
 import math
 from dataclasses import dataclass
@@ -7,14 +7,17 @@ from typing import Any
 import numpy as np
 
 from corec import color
-from corec.choice import Choice, candidates_for, choose
+from corec.choice import Choice, Writer, candidates_for, choose, range_of
 from corec.codecs import jpeg
-from corec.codecs.base import codec_of
+from corec.codecs.base import codec_of, codecs
 from corec.envelope import pack
 from corec.errors import CodecError, EnvelopeError, ModelError, RateError
-from corec.models import Model, model_named, models, plain
+from corec.learned import codec as learned
+from corec.learned import format as corec_file
+from corec.models import PLAIN, Model, model_named, models, plain, rows_named
+from corec.models import learned as learned_models
 from corec.picture import Picture, as_picture
-from corec.wrap import NO_CONDITION, Progress, origin, read, reconstruct, refuse_beyond_largest, write
+from corec.wrap import NO_CONDITION, Progress, origin, read, reconstruct, refuse_beyond_largest
 
 DEFAULT_QUALITY = 50.0
 FINE = 4.0
@@ -30,17 +33,19 @@ class Compressed:
     model: str
     codec: str
     setting: float
-    """Mean luma quantiser step, in levels of 255."""
+    """Mean luma quantiser step, in levels of 255; of the learned codec, its level, 0 being the coarsest."""
     scale: int
     """Picture size over the size at which an ordinary viewer shows the file: 2 or 1."""
     width: int
     height: int
+    runs: int = 1
+    """How many files the codec wrote for it."""
 
 
 def compress(
     image: Any,
     *,
-    codec: str = "jpeg",
+    codec: str | None = None,
     model: str | None = None,
     quality: float | None = None,
     bpp: float | None = None,
@@ -52,8 +57,9 @@ def compress(
 
     image: array (H, W), (H, W, 3) or (H, W, 4), uint8 or uint16, sRGB; or a PIL image. One of quality (0
     to 100), bpp (bits per pixel of the picture) and size (bytes) may be given; a file is never larger than
-    bpp or size allow. model: a name from corec.models(), else the best for the picture. gray: keep only
-    luma. background: the colour behind transparent pixels. Raises CorecError.
+    bpp or size allow. codec: the model's, or "jpeg", if not said; "learned" writes a .corec file, which only Corec
+    opens. model: a name from corec.list_models(), or of a method, whose models are then chosen among; else the best for
+    the picture. gray: keep only luma. background: the colour behind transparent pixels. Raises CorecError.
     """
     picture = as_picture(image, background)
     if gray and not picture.gray:
@@ -72,7 +78,7 @@ def decompress(data: bytes) -> np.ndarray:
 def compress_picture(
     picture: Picture,
     *,
-    codec: str = "jpeg",
+    codec: str | None = None,
     model: str | None = None,
     quality: float | None = None,
     bpp: float | None = None,
@@ -81,8 +87,9 @@ def compress_picture(
 ) -> Compressed:
     """compress() for a Picture, with the facts beside the bytes.
 
-    Without a model, the one is taken whose decoded picture has the highest PSNR at the same bytes. A quality asks
-    for as many bytes as the model at full resolution needs at that quantiser. progress is called with the share done.
+    Without a model, the one is taken whose decoded picture is foretold to have the highest PSNR at the same bytes. A
+    quality asks for as many bytes as the picture needs at full resolution with a quantiser step that is the same for
+    every codec. progress is called with the share done.
     """
     refuse_beyond_largest(picture.width, picture.height)
     if sum(wish is not None for wish in (quality, bpp, size)) > 1:
@@ -96,23 +103,47 @@ def compress_picture(
     if size is not None and size < 1:
         raise RateError("a file has at least one byte")
     report = progress or (lambda share: None)
+    codec = codec or codec_of_model(model) or jpeg.NAME
+    if codec == corec_file.NAME:
+        return compress_learned(picture, model, quality, size, report)
     candidates = candidates_for(picture, codec, model)
-    start = None
+    writer, known = Writer(report), None
     if size is None:
-        finest, coarsest = candidates[0].steps
-        start = coarsest * (finest / coarsest) ** ((DEFAULT_QUALITY if quality is None else quality) / 100)
-        chosen = Choice(write(picture, candidates[0], start), candidates[0], start)
-        size = len(chosen.data)
-    if start is None or len(candidates) > 1:
-        chosen = choose(candidates, picture, size, start, report)
+        whole = next((row for row in candidates if row.scale == 1), candidates[0])
+        finest, coarsest = range_of(whole)
+        step = min(coarsest, max(finest, step_at(DEFAULT_QUALITY if quality is None else quality)))
+        known = Choice(writer.write(picture, whole, step), whole, step)
+        size = len(known.data)
+    made = known if known and len(candidates) == 1 else choose(candidates, picture, size, writer, known)
     report(1.0)
-    data, row, step = chosen
-    return Compressed(data, row.name, row.codec, step, row.scale, picture.width, picture.height)
+    row = made.model
+    facts = row.name, row.codec, made.step, row.scale, picture.width, picture.height
+    return Compressed(made.data, *facts, writer.runs)
+
+
+def step_at(quality: float) -> float:
+    """The quantiser step of a quality, for every codec: 256 levels at 0, halved six times up to 4 at 100."""
+    return 256 * 2 ** (-6 * quality / 100)
+
+
+def compress_learned(
+    picture: Picture, model: str | None, quality: float | None, size: int | None, report: Progress
+) -> Compressed:
+    """compress_picture() by the learned codec, whose quality says how fine a level of the model's."""
+    row = learned.model_for(picture, model)
+    latents = learned.Latents(picture, row, lambda share: report(0.9 * share))
+    if size is None:
+        level = round((DEFAULT_QUALITY if quality is None else quality) / 100 * (latents.levels - 1))
+        data = latents.file(level)
+    else:
+        data, level = latents.within(size)
+    report(1.0)
+    return Compressed(data, row.name, corec_file.NAME, level, 1, picture.width, picture.height)
 
 
 def decompress_picture(data: bytes, progress: Progress | None = None) -> Picture:
     """decompress() to a Picture. progress is called with the share done."""
-    return read(data, progress)
+    return learned.read(data, progress) if corec_file.accept(data) else read(data, progress)
 
 
 def restore(data: bytes, *, model: str | None = None) -> np.ndarray:
@@ -140,6 +171,8 @@ def restore_picture(data: bytes, model: str | None = None, progress: Progress | 
 
 def restorer_of(data: bytes, name: str | None) -> Model:
     """The model that restores a JPEG file, of this name or by default; from its headers alone. Raises CorecError."""
+    if corec_file.accept(data):
+        raise CodecError("restore repairs JPEG files, and this is Corec's own: decompress gives its picture")
     container = codec_of(data)
     if container.NAME != jpeg.NAME:
         raise CodecError(f"restore repairs JPEG files, and this is {container.NAME}")
@@ -163,6 +196,8 @@ def restorer_of(data: bytes, name: str | None) -> Model:
 
 def describe(data: bytes) -> dict[str, Any]:
     """What a file of ours says of itself, without decoding its pixels. Raises CorecError."""
+    if corec_file.accept(data):
+        return learned.describe(data)
     container, envelope, model, width, height = origin(data)
     compact_width, compact_height = container.size(data)
     return {
@@ -178,3 +213,18 @@ def describe(data: bytes) -> dict[str, Any]:
         "envelope_bytes": container.overhead(pack(envelope), data),
         "bpp": 8 * len(data) / (width * height),
     }
+
+
+def endings() -> dict[str, tuple[str, ...]]:
+    """The codecs by name, the learned one too, and how their files end, the usual ending first."""
+    return {codec.NAME: codec.SUFFIXES for codec in codecs()} | {corec_file.NAME: corec_file.SUFFIXES}
+
+
+def codec_of_model(name: str | None) -> str | None:
+    """The codec of a model or of all models of a method; None where these may be several. Raises ModelError."""
+    if name is None or name == PLAIN:
+        return None
+    if any(name in (row.name, row.method) for row in learned_models()):
+        return corec_file.NAME
+    known = {row.codec for row in rows_named(name)}
+    return known.pop() if len(known) == 1 else None

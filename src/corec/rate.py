@@ -2,65 +2,112 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 from corec.errors import RateError
+from corec.forecast import Forecast
 
 TRIES = 12
+NEAR = 1.002
+"""Ratio of two steps between which no better file is looked for."""
+NEXT = 1.01
+"""Ratio by which a codec's next step is looked for."""
+
+
+class Care(NamedTuple):
+    """When a search ends."""
+
+    close: float
+    """Share of the size that is enough of the first file."""
+    patience: float
+    """With every file written, so much less is."""
+
+
+FULL = Care(0.999, 0.0005)
+"""The sizes of small files have a noise of half a percent: to meet one more closely takes many."""
+HASTY = Care(0.97, 0.02)
+"""For files that take long to write: two or three."""
+
+
+class Try(NamedTuple):
+    """A file at a step."""
+
+    step: float
+    data: bytes
 
 
 def best_within(
     write: Callable[[float], bytes],
     size: int,
+    forecast: Forecast,
     finest: float,
     coarsest: float,
-    start: float | None = None,
-    close: float = 0.999,
-) -> tuple[float, bytes]:
-    """The finest quantiser step whose file has at most `size` bytes, and that file.
+    settle: Callable[[float], float],
+    care: Care = FULL,
+) -> Try:
+    """The largest file found of at most `size` bytes, and its quantiser step.
 
-    write gives the file at a step between finest and coarsest; start is a first guess; a file of
-    `close` times the size ends the search. Bytes fall about as 1 / step, so the search interpolates log
-    bytes over log step and keeps a bracket; twelve
-    files at most, five or six as a rule. Raises RateError, with the smallest size, if even the coarsest is
-    too large.
+    write gives the file at a step between finest and coarsest, which settle makes one that the codec can express; none
+    is written twice. The search begins where the forecast has the size, corrects the forecast by what it finds, and
+    keeps a bracket. A file that is large enough ends it, and so does a bracket without a step in it: twelve files at
+    most, four or five as a rule. Raises RateError, with the smallest size, if even the coarsest is too large.
     """
-    good: tuple[float, bytes] | None = None
-    bad: tuple[float, bytes] | None = None
-    step = min(coarsest, max(finest, start or math.sqrt(finest * coarsest)))
-    for _ in range(TRIES):
-        data = write(step)
-        if len(data) <= size:
-            good = (step, data) if good is None or len(data) >= len(good[1]) else good
-            if len(data) >= close * size or step <= finest:
+    best: Try | None = None
+    good: Try | None = None  # the finest that fits, and the coarsest that does not: a bracket
+    bad: Try | None = None
+    last: Try | None = None
+    finest, coarsest = settle(finest), settle(coarsest)
+    step = forecast.step(size)
+    seen = set()
+    for count in range(TRIES):
+        wanted, step = step, settle(min(coarsest, max(finest, step)))
+        while step in seen and not (good and bad):  # the codec's steps are farther apart: outwards to the next
+            wanted *= NEXT if bad else 1 / NEXT
+            step = settle(min(coarsest, max(finest, wanted)))
+        if step in seen and good and bad:
+            step = settle(math.sqrt(good.step * bad.step))  # nearer to any step between them than they are
+            if step in seen:
                 break
-        else:
-            bad = (step, data)
+        seen.add(step)
+        new = Try(step, write(step))
+        enough = care.close - care.patience * count
+        if len(new.data) > size:
+            bad = max(bad or new, new)
             if step >= coarsest:
-                raise RateError.too_small(size, len(data))
-        step = next_step(step, len(data), (1 + close) / 2 * size, good, bad, finest, coarsest)
-        if good and bad and good[0] / bad[0] < 1.0005:
+                raise RateError.too_small(size, len(new.data))
+        else:
+            good = min(good or new, new)
+            best = max(best or new, new, key=lambda found: len(found.data))
+            if len(best.data) >= enough * size or step <= finest:
+                break
+        if good and bad and good.step < NEAR * bad.step:
             break
-    if good is None:
-        good = (coarsest, write(coarsest))
-        if len(good[1]) > size:
-            raise RateError.too_small(size, len(good[1]))
-    return good
+        step = next_step(forecast, (1 + enough) / 2 * size, new, last, good, bad)
+        last = new
+    if best is None:
+        best = Try(coarsest, write(coarsest))
+        if len(best.data) > size:
+            raise RateError.too_small(size, len(best.data))
+    return best
 
 
-def next_step(
-    step: float,
-    got: int,
-    aim: float,
-    good: tuple[float, bytes] | None,
-    bad: tuple[float, bytes] | None,
-    finest: float,
-    coarsest: float,
-) -> float:
-    """Where to look next: between the bracket's ends by interpolation, else outwards with slope -1.2."""
+def next_step(forecast: Forecast, aim: float, new: Try, last: Try | None, good: Try | None, bad: Try | None) -> float:
+    """Where to look for a file of `aim` bytes: between the bracket's ends, else outwards from the last two files.
+
+    Log bytes are taken for a straight line over those of the forecast, and through a single file for just as steep.
+    """
     if good and bad:
-        low, high = math.log(bad[0]), math.log(good[0])
-        fall = math.log(len(bad[1]) / len(good[1]))
-        share = math.log(len(bad[1]) / aim) / fall if fall > 0 else 0.5
-        return math.exp(low + (high - low) * min(0.9, max(0.1, share)))
-    guess = step * (got / aim) ** 1.2
-    return min(coarsest, max(finest, guess))
+        (x, y), (far, above) = (place(forecast, found) for found in (good, bad))
+        share = (math.log(aim) - y) / (above - y)
+        return forecast.step(math.exp(x + (far - x) * min(0.9, max(0.1, share))))
+    x, y = place(forecast, new)
+    slope = 1.0
+    if last is not None:
+        before, had = place(forecast, last)
+        slope = min(2.0, max(0.5, (y - had) / (x - before)))
+    return forecast.step(math.exp(x + (math.log(aim) - y) / slope))
+
+
+def place(forecast: Forecast, found: Try) -> tuple[float, float]:
+    """The natural logarithms of the bytes that a file was to have and of those it has."""
+    return math.log(forecast.size(found.step)), math.log(len(found.data))

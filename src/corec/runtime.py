@@ -10,7 +10,7 @@ from corec.errors import ModelError
 
 
 class Network:
-    """A loaded network: (H, W, C) float32 in 0..1 and the steps -> (H', W', C) float32."""
+    """A loaded network: (H, W, C) float32 and, if it takes them, the steps -> (H', W', C') float32."""
 
     def __init__(self, data: bytes, threads: int) -> None:
         import onnxruntime
@@ -26,16 +26,23 @@ class Network:
             raise ModelError(f"a network cannot be loaded: {error}") from error
         self.inputs = [wanted.name for wanted in self.session.get_inputs()]
 
-    def __call__(self, image: np.ndarray, log_step: np.ndarray) -> np.ndarray:
-        """image (H, W, C) in 0..1, of a size the network takes; log_step (1 or 2,): the natural
-        logarithms of quantiser steps, which a network may do without."""
+    def __call__(self, image: np.ndarray, log_step: np.ndarray | None = None) -> np.ndarray:
+        """image (H, W, C), of a size the network takes: a picture in 0..1, or latents; log_step (1 or 2,): the
+        natural logarithms of quantiser steps, which networks in front of or behind a codec may be told."""
         batch = np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32)
+        told = {"image": batch}
+        if log_step is not None:
+            told["log_step"] = log_step.astype(np.float32)[None]
         try:
-            told = {"image": batch, "log_step": log_step.astype(np.float32)[None]}
             output = self.session.run(None, {name: told[name] for name in self.inputs})[0]
         except Exception as error:
             raise ModelError(f"a network failed on an image of {image.shape[1]}x{image.shape[0]}: {error}") from error
         return np.asarray(output)[0].transpose(1, 2, 0)
+
+    @property
+    def planes(self) -> int:
+        """C of the image that it takes."""
+        return int(self.session.get_inputs()[self.inputs.index("image")].shape[1])
 
 
 @lru_cache(maxsize=8)
@@ -44,6 +51,11 @@ def network(path: Path, sha256: str, threads: int = 0) -> Network:
 
     Raises ModelError for a missing or altered file.
     """
+    return Network(checked(path, sha256), threads or available_threads())
+
+
+def checked(path: Path, sha256: str) -> bytes:
+    """The bytes of a model's file, whose checksum must agree. Raises ModelError."""
     import hashlib
 
     try:
@@ -52,7 +64,7 @@ def network(path: Path, sha256: str, threads: int = 0) -> Network:
         raise ModelError(f"the model file {path.name} is missing or unreadable: reinstall Corec") from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ModelError(f"the model file {path.name} was altered (its sha256 differs): reinstall Corec")
-    return Network(data, threads or available_threads())
+    return data
 
 
 def available_threads() -> int:

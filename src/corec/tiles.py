@@ -5,7 +5,8 @@ around it and only its core is kept, so the joined output is that of the untiled
 the order of floating-point sums. Tile corners lie on the network's grid.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,3 +51,35 @@ def pad(array: np.ndarray, grid: int) -> np.ndarray:
     if not any(missing):
         return array
     return np.pad(array, [(0, missing[0]), (0, missing[1]), (0, 0)], mode="symmetric")
+
+
+def through(
+    work: Callable[[np.ndarray], np.ndarray],
+    source: np.ndarray,
+    target: np.ndarray,
+    after: Callable[[np.ndarray], np.ndarray],
+    shape: tuple[int, int, int],
+    progress: Callable[[float], None] | None = None,
+) -> None:
+    """Fill target (H', W', C') from source (H, W, C), tile by tile.
+
+    work turns a piece of source, mirrored to multiples of the grid, into a piece larger or smaller by a whole
+    factor; after turns the core of that into a piece of target, which may lack a ragged edge. shape: tile, overlap and
+    grid, in source samples. progress is called with the share done.
+    """
+    tile, overlap, grid = shape
+    pieces = list(tiles(source.shape[0], source.shape[1], tile, overlap, grid))
+    for index, (rows, columns) in enumerate(pieces):
+        piece = pad(source[rows.start : rows.stop, columns.start : columns.stop], grid)
+        result = work(piece)
+        ratio = result.shape[0] / piece.shape[0]
+        top, left = (int((span.core_start - span.start) * ratio) for span in (rows, columns))
+        at_row, at_column = (int(span.core_start * ratio) for span in (rows, columns))
+        stop_row, stop_column = (
+            min(extent, math.ceil(span.core_stop * ratio))
+            for span, extent in zip((rows, columns), target.shape[:2], strict=True)
+        )
+        core = result[top : top + stop_row - at_row, left : left + stop_column - at_column]
+        target[at_row:stop_row, at_column:stop_column] = after(core)
+        if progress:
+            progress((index + 1) / len(pieces))

@@ -7,8 +7,8 @@ The plain model has no networks: its files are the codec's own, with an envelope
 tiles, so that memory stays bounded.
 """
 
-import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from corec import color, tiles
 from corec.codecs import jpeg
 from corec.codecs.base import Codec, codec_named, codec_of
 from corec.envelope import Envelope, pack, step_code, step_of, unpack
-from corec.errors import EnvelopeError, PictureError
+from corec.errors import EnvelopeError, PictureError, RateError
 from corec.models import ZOO, Model, model_numbered, plain
 from corec.picture import LARGEST, Picture
 from corec.runtime import network
@@ -32,13 +32,37 @@ def write(picture: Picture, model: Model, step: float) -> bytes:
     """The file of a picture at one quantiser step, envelope included."""
     codec = codec_named(model.codec)
     compact = compacted(picture, model, step)
+    return codec.embed(codec.encode(compact, step, model.shapes), envelope_of(picture, model, step, compact))
+
+
+def write_within(picture: Picture, model: Model, step: float, size: int) -> bytes:
+    """The best file of at most `size` bytes, of a codec that fills them itself; its networks are told of a step.
+
+    Raises RateError, with the smallest size.
+    """
+    codec: Any = codec_named(model.codec)
+    compact = compacted(picture, model, step)
+    envelope = envelope_of(picture, model, step, compact)
+    overhead = codec.overhead(envelope, b"")
+    try:
+        return bytes(codec.embed(codec.within(compact, size - overhead), envelope))
+    except RateError as error:
+        raise RateError.too_small(size, (error.smallest or 0) + overhead) from error
+
+
+def fills(model: Model) -> bool:
+    """Whether a model's codec knows a better way to a size than a search over steps."""
+    return hasattr(codec_named(model.codec), "within")
+
+
+def envelope_of(picture: Picture, model: Model, step: float, compact: np.ndarray) -> bytes:
+    """What the file of a compact image (H, W, C) says of its picture."""
     odd_width, odd_height = (
         model.scale * extent - whole
         for extent, whole in zip(compact.shape[1::-1], (picture.width, picture.height), strict=True)
     )
-    code = None if codec.TELLS_STEP or model.is_plain else step_code(step)
-    envelope = Envelope(model.number, bool(odd_width), bool(odd_height), code)
-    return codec.embed(codec.encode(compact, step, model.shapes), pack(envelope))
+    code = None if codec_named(model.codec).TELLS_STEP or model.is_plain else step_code(step)
+    return pack(Envelope(model.number, bool(odd_width), bool(odd_height), code))
 
 
 def read(data: bytes, progress: Progress | None = None) -> Picture:
@@ -137,23 +161,8 @@ def through(
     before turns a piece of source into the network's input (H, W, C) in 0..1, after its output into a
     piece of target. Target is larger or smaller than source by a factor of 2 or 1, less a ragged edge.
     """
-    grid = GRID * tile // TILE
-    overlap = OVERLAP * tile // TILE
-    pieces = list(tiles.tiles(source.shape[0], source.shape[1], tile, overlap, grid))
-    for index, (rows, columns) in enumerate(pieces):
-        piece = tiles.pad(before(source[rows.start : rows.stop, columns.start : columns.stop]), grid)
-        result = net(piece, condition)
-        ratio = result.shape[0] / piece.shape[0]
-        top, left = (int((span.core_start - span.start) * ratio) for span in (rows, columns))
-        at_row, at_column = (int(span.core_start * ratio) for span in (rows, columns))
-        stop_row, stop_column = (
-            min(extent, math.ceil(span.core_stop * ratio))
-            for span, extent in zip((rows, columns), target.shape[:2], strict=True)
-        )
-        core = result[top : top + stop_row - at_row, left : left + stop_column - at_column]
-        target[at_row:stop_row, at_column:stop_column] = after(core)
-        if progress:
-            progress((index + 1) / len(pieces))
+    shape = tile, OVERLAP * tile // TILE, GRID * tile // TILE
+    tiles.through(lambda piece: net(before(piece), condition), source, target, after, shape, progress)
 
 
 def refuse_beyond_largest(width: int, height: int) -> None:

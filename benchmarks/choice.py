@@ -1,0 +1,191 @@
+"""How well and how quickly Corec chooses the model of a file, and from where on each model pays.
+
+    python benchmarks/choice.py report FOLDER [--codec NAME] [--model METHOD] [--gray]
+    python benchmarks/choice.py fit FOLDER [--codec NAME] [--model METHOD] [--gray] [--write]
+
+report: the choice beside trying all candidates at the same bytes, over the pictures in and below a folder: how often it
+is the better one, the PSNR that is lost, files written, and seconds. fit: the numbers `pays` of the models (see
+corec.models.Model) that lose least over a folder; --write puts them into the manifest of the zoo. To be run again
+whenever a model was trained anew. Without --gray gray pictures are left out.
+"""
+
+import argparse
+import math
+import time
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from corec.choice import BORDER, Search, Writer, candidates_for, range_of
+from corec.color import luma
+from corec.errors import RateError
+from corec.evaluation.bench import pictures_below
+from corec.evaluation.metrics import psnr
+from corec.forecast import Spectrum
+from corec.models import ZOO, Model
+from corec.picture import Picture, read_picture
+from corec.pipeline import compress_picture
+from corec.rate import FULL
+from corec.wrap import read, write
+
+RATES = 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0
+MORE = *RATES, 1.4, 2.0, 3.0
+"""Bits per pixel for fitting: up to where the codec alone is better."""
+SPAN, POINTS = (2.5, 250.0), 12
+"""Steps, where a model takes them, between which files of each picture are written for a fit, and how many."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The choice among models.")
+    parser.add_argument("work", choices=["report", "fit"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--codec", default="jpeg")
+    parser.add_argument("--model", help="a method's name; by default the models that are tried by default")
+    parser.add_argument("--gray", action="store_true", help="luma alone")
+    parser.add_argument("--side", type=int, default=256, help="of the middle of each picture that is taken")
+    parser.add_argument("--pictures", type=int, default=40, help="so many, spread over the folder")
+    parser.add_argument("--write", action="store_true", help="put the fit into the manifest")
+    options = parser.parse_args()
+    pictures = pictures_of(options)
+    candidates = candidates_for(pictures[0], options.codec, options.model)
+    print(f"{len(pictures)} pictures; {', '.join(model.name for model in candidates)}")
+    if options.work == "report":
+        report(pictures, candidates, options)
+        return
+    found = fit(pictures, candidates)
+    if options.write:
+        enter(found)
+
+
+def pictures_of(options: argparse.Namespace) -> list[Picture]:
+    """The middles of pictures spread over the folder, gray ones or those in colour."""
+    names = pictures_below(options.folder)
+    held = []
+    for name in names[:: max(1, len(names) // options.pictures)]:
+        picture = read_picture(options.folder / name)
+        if picture.gray and not options.gray:
+            continue
+        pixels = picture.pixels if picture.gray or not options.gray else luma(picture.pixels)
+        top, left = (max(0, extent - options.side) // 2 for extent in pixels.shape[:2])
+        held.append(Picture(np.ascontiguousarray(pixels[top : top + options.side, left : left + options.side])))
+    return held
+
+
+def report(pictures: list[Picture], candidates: list[Model], options: argparse.Namespace) -> None:
+    """A table: the choice beside trying all, for each rate."""
+    print("| bpp | right | lost, dB | at most | files | seconds | trying all: files | seconds | chosen |")
+    print("|--:|--:|--:|--:|--:|--:|--:|--:|---|")
+    rows = []
+    for rate in RATES:
+        for picture in pictures:
+            size = int(rate * picture.width * picture.height / 8)
+            began = time.perf_counter()
+            try:
+                made = compress_picture(picture, codec=options.codec, model=options.model, size=size)
+            except RateError:
+                continue
+            between = time.perf_counter()
+            writer = Writer(lambda share: None)
+            best = Search(picture, size, writer, FULL).best_of(candidates)
+            seconds = between - began, time.perf_counter() - between
+            lost = quality(picture, best.data) - quality(picture, made.data)
+            right = made.model == best.model.name
+            rows.append((rate, right, 0.0 if right else lost, made.runs, writer.runs, *seconds, made.model))
+        show(f"{rate:g}", [row for row in rows if row[0] == rate])
+    show("all", rows)
+
+
+def show(label: str, rows: list[tuple[Any, ...]]) -> None:
+    """One line of the table."""
+    if not rows:
+        return
+    _, right, lost, runs, all_runs, seconds, all_seconds, _ = (np.array(column) for column in zip(*rows, strict=True))
+    chosen = ", ".join(f"{count} {name}" for name, count in sorted(Counter(row[-1] for row in rows).items()))
+    print(
+        f"| {label} | {100 * right.mean():.1f} % | {lost.mean():.3f} | {lost.max():.2f} | {runs.mean():.1f} "
+        f"| {seconds.mean():.2f} | {all_runs.mean():.1f} | {all_seconds.mean():.2f} | {chosen} |",
+        flush=True,
+    )
+
+
+def quality(picture: Picture, data: bytes) -> float:
+    """PSNR in dB of a file's picture, 100 at most: none is infinitely better."""
+    return min(100.0, psnr(picture.pixels, read(data).pixels))
+
+
+def fit(pictures: list[Picture], candidates: list[Model]) -> dict[str, float]:
+    """Name -> pays, for every candidate that has another of finer resolution or the codec alone beside it."""
+    order = sorted(candidates, key=lambda m: (m.is_plain, -m.scale))
+    scores, reached = [], []
+    for picture in pictures:
+        sizes = [rate * picture.width * picture.height / 8 for rate in MORE]
+        spectrum = Spectrum(picture)
+        foretold = spectrum.forecast(1)
+        units = [spectrum.lost(model.scale) if model.scale > 1 else 1.0 for model in order]
+        scores += [[math.log(foretold.step(size) / unit) for unit in units] for size in sizes]
+        reached += np.stack([curve(picture, model, sizes) for model in order], 1).tolist()
+    score, db = np.array(scores), np.array(reached)
+    fits = np.isfinite(db.max(1))  # at least one of them has so few bytes
+    score, db = score[fits], db[fits]
+    found = {}
+    print("| model | pays, now | fitted | right | lost, dB | at most |\n|---|--:|--:|--:|--:|--:|")
+    for at, model in enumerate(order[:-1]):
+        rest = db[:, at + 1 :].max(1)
+        found[model.name] = math.exp(border(score[:, at], db[:, at], rest))
+        lost = lost_by(np.where(score[:, at] > math.log(found[model.name]), db[:, at], rest), db[:, at:])
+        now = "" if model.pays is None else f"{model.pays:.3g}"
+        print(
+            f"| {model.name} | {now} | {found[model.name]:.3g} | {100 * (lost == 0).mean():.1f} % "
+            f"| {lost.mean():.3f} | {lost.max():.2f} |"
+        )
+    margins = score - np.log([*found.values(), 1.0])
+    margins[:, -1] = math.inf
+    passed = np.cumsum(margins > BORDER, 1) - (margins > BORDER) > 0  # something of lower resolution is surely better
+    tried = (margins > -BORDER) & ~passed
+    lost = lost_by(np.where(tried, db, -math.inf).max(1), db)
+    print(f"\nWith what is near a border tried, {100 * (tried.sum(1) > 1).mean():.0f} % of the time:", end=" ")
+    print(f"right {100 * (lost == 0).mean():.1f} %, lost {lost.mean():.3f} dB, at most {lost.max():.2f}")
+    return found
+
+
+def curve(picture: Picture, model: Model, sizes: list[float]) -> np.ndarray:
+    """PSNR in dB of a model's files of some sizes, interpolated over log bytes; minus infinity below the smallest."""
+    finest, coarsest = range_of(model)
+    steps = np.geomspace(min(coarsest, SPAN[1]), max(finest, SPAN[0]), POINTS)
+    files = [write(picture, model, step) for step in steps.tolist()]
+    lengths = np.maximum.accumulate([len(data) for data in files])
+    return np.interp(np.log(sizes), np.log(lengths), [quality(picture, data) for data in files], left=-math.inf)
+
+
+def lost_by(taken: np.ndarray, offered: np.ndarray) -> np.ndarray:
+    """PSNR lost (n,) by what is taken (n,) of what is offered (n, models); where it does not fit, another is found."""
+    best = offered.max(1)
+    return best - np.where(np.isfinite(taken), taken, best)
+
+
+def border(score: np.ndarray, over: np.ndarray, under: np.ndarray) -> float:
+    """The score above which taking `over`, and below which taking `under`, loses least."""
+    sorted_scores = np.sort(score)
+    between = (sorted_scores[1:] + sorted_scores[:-1]) / 2
+    offered = np.stack([over, under], 1)
+    losses = [lost_by(np.where(score > at, over, under), offered).mean() for at in between]
+    return float(between[int(np.argmin(losses))])
+
+
+def enter(found: dict[str, float]) -> None:
+    """Put the fit into the manifest."""
+    from corec.training.export import written
+
+    path = ZOO / "manifest.toml"
+    manifest = tomllib.loads(path.read_text(encoding="utf-8"))
+    for row in manifest["model"]:
+        if row["name"] in found:
+            row["pays"] = round(found[row["name"]], 3)
+    path.write_text(written(manifest), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

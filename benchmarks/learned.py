@@ -1,0 +1,130 @@
+"""Where the learned codec's time goes: python benchmarks/learned.py (needs corec[learned,demo,train]).
+
+For each model of the learned codec: seconds of writing and reading a 768x512 picture, split into networks and entropy
+coding, symbols a second, and what the networks cost, counted from their ONNX files in thousands of multiplications and
+additions a pixel. Times are medians. Prints Markdown tables.
+"""
+
+import argparse
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+from PIL import Image
+
+from corec.color import luma
+from corec.learned import codec
+from corec.learned.codec import Latents, decoded, origin, read
+from corec.models import ZOO, Learned, learned
+from corec.picture import Picture, read_picture
+from corec.runtime import available_threads
+
+SIZE = (768, 512)
+QUALITIES = (20, 50, 80)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Where the learned codec's time goes.")
+    parser.add_argument("--picture", type=Path, help="a photograph; by default one of scikit-image")
+    parser.add_argument("--models", nargs="*", metavar="NAME", help="by default all")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=available_threads())
+    options = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    rows = [row for row in learned() if options.models is None or row.name in options.models]
+    photo = photograph(options.picture)
+    print(f"{SIZE[0]}x{SIZE[1]}, {options.threads} thread(s), median of {options.runs} runs, seconds\n")
+    print(
+        "| model | quality | bytes | write | networks | coding | read | networks | coding | million symbols a second |"
+    )
+    print("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+    for row in rows:
+        picture = Picture(photo if row.color else luma(photo))
+        for quality in QUALITIES:
+            print_times(row, picture, quality, options.runs)
+    print("\n| model | network | kMAC a pixel |\n|---|---|--:|")
+    for row in rows:
+        for part, file in row.files.items():
+            if part != "tables":
+                print(f"| {row.name} | {part} | {macs_a_pixel(part, ZOO / file, row.color) / 1000:.1f} |")
+
+
+def print_times(model: Learned, picture: Picture, quality: int, runs: int) -> None:
+    """One row: a picture's way into a file and back."""
+    latents = Latents(picture, model)
+    level = round(quality / 100 * (latents.levels - 1))
+    data = latents.file(level)
+    header, coded, _ = origin(data)
+    analysis = timed(lambda: Latents(picture, model), runs)
+    coding = timed(lambda: latents.file(level), runs)
+    reading = timed(lambda: read(data), runs)
+    entropy = timed(lambda: decoded(coded, header, model, latents.tables), runs)
+    hyper = [0.0, 0.0]
+    symbols = latents.values.size
+    if model.hyper:
+        side = latents.side(level)
+        symbols += side.size
+        hyper[1] = timed(lambda: codec.Prior(model, latents.tables, level, latents.values.shape, side), runs)
+        hyper[0] = hyper[1] + timed(lambda: latents.side(level), runs)
+    coding, entropy, analysis = coding - hyper[0], entropy - hyper[1], analysis + hyper[0]
+    speed = f"{symbols / coding / 1e6:.1f} out, {symbols / entropy / 1e6:.1f} in"
+    writing = f"{analysis + coding:.3f} | {analysis:.3f} | {coding:.3f}"
+    way_back = f"{reading:.3f} | {reading - entropy:.3f} | {entropy:.3f}"
+    print(f"| {model.name} | {quality} | {len(data):,} | {writing} | {way_back} | {speed} |")
+
+
+def macs_a_pixel(part: str, path: Path, color: bool) -> float:
+    """Multiplications and additions of a network's convolutions and products, over the pixels of the picture."""
+    model = onnx.load(path)
+    pixels, shape = 512 * 512, model.graph.input[0].type.tensor_type.shape
+    side = {"analysis": 512, "synthesis": 32, "hyper_analysis": 32, "hyper_synthesis": 8}[part]
+    for axis in (2, 3):
+        shape.dim[axis].dim_value = side
+    for axis in (2, 3):
+        model.graph.output[0].type.tensor_type.shape.dim[axis].ClearField("dim_param")
+    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    known = {
+        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
+        for v in (*graph.value_info, *graph.input, *graph.output)
+    }
+    known |= {weight.name: list(weight.dims) for weight in graph.initializer}
+    total = 0
+    for node in graph.node:
+        if node.op_type in ("Conv", "ConvTranspose"):
+            weights = known[node.input[1]]
+            # Each sample of the result of a convolution, or of the source of a transposed one, meets all of a filter.
+            samples = known[node.output[0] if node.op_type == "Conv" else node.input[0]]
+            total += math.prod(samples[2:]) * math.prod(weights)
+        elif node.op_type in ("MatMul", "Gemm"):
+            total += math.prod(known[node.output[0]]) * known[node.input[0]][-1]
+    return total / pixels
+
+
+def photograph(path: Path | None) -> np.ndarray:
+    """A colour photograph of SIZE: a file, or one that comes with scikit-image."""
+    if path:
+        image = Image.fromarray(read_picture(path).pixels).convert("RGB")
+    else:
+        from skimage.data import coffee
+
+        image = Image.fromarray(coffee())
+    return np.array(image.resize(SIZE, Image.Resampling.BICUBIC))
+
+
+def timed(work: Callable[[], object], runs: int) -> float:
+    """The median time of several runs after one that loads what is loaded once."""
+    seconds = []
+    for _ in range(runs + 1):
+        began = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[1:])
+
+
+if __name__ == "__main__":
+    main()

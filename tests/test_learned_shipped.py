@@ -1,0 +1,131 @@
+"""What every model of the learned codec must keep to: those that ship, and the tests' own tiny ones."""
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from tiny import picture
+from tiny_learned import KINDS, onnx, tiny_zoo
+
+from corec import models
+from corec.errors import ModelError
+from corec.learned import codec
+from corec.learned.codec import Latents, decoded, net, origin, read, tables_of
+from corec.models import Learned, learned, learned_named, read_manifest
+from corec.runtime import Network
+
+OVERLAPS = {
+    "analysis": codec.ANALYSIS[1],
+    "synthesis": codec.SYNTHESIS[1],
+    "hyper_analysis": codec.HYPER_ANALYSIS[1],
+    "hyper_synthesis": codec.HYPER_SYNTHESIS[1],
+}
+
+
+def shipped() -> list[str]:
+    try:
+        return [row.name for row in learned()]
+    except ModelError:
+        return []
+
+
+@pytest.fixture(scope="module", params=[*(f"tiny {name}" for name in KINDS), *shipped()])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Learned]:
+    if request.param.startswith("tiny "):
+        with tiny_zoo(tmp_path_factory.mktemp("zoo")):
+            yield learned_named(request.param.removeprefix("tiny "))
+    else:
+        yield learned_named(request.param)
+
+
+def parts_of(model: Learned) -> list[str]:
+    return [part for part in model.files if part != "tables"]
+
+
+def example(network: Network, part: str, height: int, width: int, seed: int = 1) -> np.ndarray:
+    """Something like what a network sees."""
+    random = np.random.default_rng(seed)
+    shape = height, width, network.planes
+    if part == "analysis":
+        return random.random(shape, np.float32)
+    return np.rint(random.laplace(0, 4, shape)).astype(np.float32)
+
+
+def reach_of(network: Network, part: str, width: int) -> float:
+    """How far a sample's influence goes along a row, in samples of what the network sees.
+
+    Columns are changed one after another, and outputs that change at all are those that depend on them.
+    """
+    image = example(network, part, 64 if part == "analysis" else 4, width)
+    before, farthest = network(image), 0.0
+    scale = image.shape[1] / before.shape[1]
+    for at in range(width // 2, width // 2 + max(1, round(scale))):
+        changed = image.copy()
+        changed[:, at] = example(network, part, len(image), 1, seed=at)[:, 0] + 9
+        reached = np.flatnonzero((network(changed) != before).any((0, 2))) * scale
+        farthest = max(farthest, at - reached[0], reached[-1] + scale - (at + 1))
+    return farthest
+
+
+def test_tiles_overlap_by_more_than_a_network_looks(model: Learned) -> None:
+    for part in parts_of(model):
+        overlap = OVERLAPS[part]
+        reach = reach_of(net(model, part), part, 4 * overlap)
+        assert 0 < reach <= overlap, part
+
+
+def test_a_hyperprior_is_exact(model: Learned) -> None:
+    """In ONNX Runtime with one thread and with two, and in NumPy as the onnx package has it."""
+    if not model.hyper:
+        pytest.skip("no hyperprior")
+    data = (codec.ZOO / model.files["hyper_synthesis"]).read_bytes()
+    from onnx.reference import ReferenceEvaluator
+
+    networks = [Network(data, threads) for threads in (1, 2)]
+    for seed, reach in enumerate((1, 20, 2.0**31)):
+        side = example(networks[0], "hyper_synthesis", 3, 5, seed) * np.float32(reach)
+        results = [network(side) for network in networks]
+        (made,) = ReferenceEvaluator(onnx.load_from_string(data)).run(None, {"image": side.transpose(2, 0, 1)[None]})
+        for result in (results[1], made[0].transpose(1, 2, 0)):
+            np.testing.assert_array_equal(results[0], result)
+        assert codec.whole(results[0]) is not None
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (70, 130)])
+def test_files_come_back_in_tiles_too(model: Learned, height: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = picture(height, width, not model.color)
+    latents = Latents(source, model)
+    for level in {0, latents.levels // 2, latents.levels - 1}:
+        data = latents.file(level)
+        assert abs(len(data) - latents.size(level)) <= 4 + 0.01 * len(data) or model.method == "tiny"
+        header, coded, _ = origin(data)
+        found = decoded(coded, header, model, latents.tables)
+        assert np.abs((found - latents.values) * latents.tables.gain[level][:, None, None]).max() <= 0.5001
+    pixels = read(data).pixels
+    assert pixels.shape == source.pixels.shape
+    with monkeypatch.context() as patch:
+        for part, (_, overlap, grid) in (("SYNTHESIS", codec.SYNTHESIS), ("HYPER_SYNTHESIS", codec.HYPER_SYNTHESIS)):
+            patch.setattr(codec, part, (grid, overlap, grid))
+        np.testing.assert_array_equal(found, decoded(coded, header, model, latents.tables))
+        assert np.abs(pixels.astype(int) - read(data).pixels).max() <= 1
+
+
+def test_gains_rise_with_the_level(model: Learned) -> None:
+    assert (np.diff(tables_of(model).gain, axis=0) > 0).all()
+
+
+@pytest.mark.skipif(not shipped(), reason="the zoo has no models of the learned codec yet")
+def test_shipped_rows_are_whole() -> None:
+    rows, retired = read_manifest()
+    taken = {*retired, *(row.number for row in rows)}
+    numbers = [row.number for row in learned()]
+    assert numbers == sorted(set(numbers) - taken)
+    assert len({row.name for row in (*rows, *learned())}) == len(rows) + len(numbers)
+    for color in (True, False):
+        assert sum(row.default for row in learned() if row.color == color) <= 1
+    for row in learned():
+        files = [models.ZOO / name for name in row.files.values()]
+        assert [hashlib.sha256(path.read_bytes()).hexdigest() for path in files] == list(row.sha256.values())
+        assert sum(path.stat().st_size for path in files) <= 4_000_000, row.name
+        assert row.training["seed"] is not None
