@@ -1,7 +1,7 @@
-"""Write the golden files of models that have none yet: `python tests/golden/make.py`, by hand, when a model ships.
+"""Write the golden files that are missing: `python tests/golden/make.py`, by hand, when a model or a codec ships.
 
-Files of models that are still there stay as they are, to the bit; those of retired models go. expected.toml
-lists them all; test_golden.py decodes them.
+There are two files a model, in its codec's format, and a plain one a codec and kind. Files that are there stay as they
+are, to the bit; those of retired models go. expected.toml lists them all; test_golden.py decodes them.
 """
 
 import tomllib
@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from corec.models import Model, models
+from corec.codecs.base import codec_named, codecs
+from corec.models import PLAIN, models
 from corec.picture import Picture, write_picture
 from corec.pipeline import compress_picture, decompress_picture
 
 HERE = Path(__file__).parent
-QUALITIES = (20, 70)
+QUALITIES, PLAIN_QUALITY = (20, 70), 40
 HEIGHT, WIDTH = 45, 67
+OURS = ("make.py", "expected.toml")
+"""Files of the folder that are not golden."""
 
 
 def scene(gray: bool) -> Picture:
@@ -37,35 +40,41 @@ def scene(gray: bool) -> Picture:
     return Picture(np.ascontiguousarray(pixels[..., 1]) if gray else pixels)
 
 
-def add(model: Model) -> list[dict[str, Any]]:
-    """Write a model's files; returns their rows."""
-    rows = []
-    for quality in QUALITIES:
-        name = f"{model.name}-{quality}"
-        data = compress_picture(scene(not model.color), model=model.name, quality=quality).data
-        (HERE / f"{name}.jpg").write_bytes(data)
-        write_picture(decompress_picture(data), HERE / f"{name}.png")
-        rows.append(
-            {"file": f"{name}.jpg", "pixels": f"{name}.png", "number": model.number, "width": WIDTH, "height": HEIGHT}
-        )
+def wanted() -> dict[str, tuple[int, str, str, bool, int]]:
+    """All golden files, by name without ending: number and name of the model, codec, whether gray, quality."""
+    rows = {}
+    for model in models():
+        if not model.restores:
+            for quality in QUALITIES:
+                name = f"{model.name}-{quality}"
+                rows[name] = model.number, model.name, model.codec, not model.color, quality
+    for codec in codecs():
+        for kind in ("gray", "color"):
+            rows[f"{PLAIN}-{codec.NAME}-{kind}"] = 0, PLAIN, codec.NAME, kind == "gray", PLAIN_QUALITY
     return rows
+
+
+def written(name: str, number: int, model: str, codec: str, gray: bool, quality: int) -> dict[str, Any]:
+    """Write a file and its picture; returns their row."""
+    data = compress_picture(scene(gray), codec=codec, model=model, quality=quality).data
+    file, pixels = HERE / f"{name}{codec_named(codec).SUFFIXES[0]}", HERE / f"{name}.png"
+    file.write_bytes(data)
+    write_picture(decompress_picture(data), pixels)
+    return {"file": file.name, "pixels": pixels.name, "number": number, "width": WIDTH, "height": HEIGHT}
 
 
 def main() -> None:
     path = HERE / "expected.toml"
-    rows = tomllib.loads(path.read_text(encoding="utf-8"))["golden"] if path.exists() else []
-    shipped = {model.number for model in models()}
-    kept = [row for row in rows if row["number"] in shipped]
-    names = {row[key] for row in kept for key in ("file", "pixels")}
-    for old in [*HERE.glob("*.jpg"), *HERE.glob("*.png")]:
-        if old.name not in names:
+    names = wanted()
+    kept = {Path(row["file"]).stem: row for row in tomllib.loads(path.read_text(encoding="utf-8"))["golden"]}
+    kept = {name: row for name, row in kept.items() if name in names}
+    there = {*OURS, *(row[key] for row in kept.values() for key in ("file", "pixels"))}
+    for old in HERE.iterdir():
+        if old.is_file() and old.name not in there:
             old.unlink()
-    done = {row["number"] for row in kept}
-    for model in models():
-        if model.number not in done and not model.restores:
-            kept += add(model)
+    rows = [kept.get(name) or written(name, *facts) for name, facts in names.items()]
     lines = ["# Written by make.py. A file stays what it is for as long as its model is there."]
-    for row in sorted(kept, key=lambda row: (row["number"], row["file"])):
+    for row in sorted(rows, key=lambda row: (row["number"], row["file"])):
         lines += ["", "[[golden]]", *(f'{k} = "{v}"' if isinstance(v, str) else f"{k} = {v}" for k, v in row.items())]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
