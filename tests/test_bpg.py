@@ -2,7 +2,9 @@
 
 import contextlib
 import hashlib
+import os
 import re
+import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -160,6 +162,33 @@ def test_the_same_image_gives_the_same_bytes_whatever_else_is_coded_meanwhile() 
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda step: bpg.encode(image(70, 90, 1), step, ()), steps))
     assert together == alone * 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_process_that_is_forked_meanwhile_writes_the_same_bytes() -> None:
+    # In an interpreter of its own, whose children must not end in pytest.
+    code = """
+import os, signal, threading
+import numpy as np
+from corec.codecs import bpg
+
+image = np.random.default_rng(1).integers(0, 256, (64, 64, 1), np.uint8)
+alone = bpg.encode(image, 20.7, ())
+
+def others():
+    while True:
+        bpg.encode(image, 35.2, ())
+
+threading.Thread(target=others, daemon=True).start()
+for _ in range(4):
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        os._exit(bpg.encode(image, 20.7, ()) != alone)
+    assert os.waitpid(child, 0)[1] == 0
+os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_what_x265_writes_for_others_does_not_change() -> None:

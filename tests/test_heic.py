@@ -4,13 +4,14 @@ import io
 import struct
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from corec.codecs import avif, heic, isobmff
+from corec.codecs import avif, bpg, heic, isobmff
 from corec.codecs.boxes import boxes
 from corec.errors import CodecError, MissingExtraError
 
@@ -87,6 +88,15 @@ def test_a_fraction_of_a_quantiser_parameter_counts() -> None:
     steps = [2 ** (parameter / 6) for parameter in (20, 20.5, 21)]
     first, between, last = (len(heic.encode(image(256, 256, 1), step, ())) for step in steps)
     assert first > between > last
+
+
+def test_the_same_image_gives_the_same_bytes_whatever_else_is_coded_meanwhile() -> None:
+    pytest.importorskip("av")
+    tasks = [(codec, step) for step in (10.3, 45.6) for codec in (heic, bpg)] * 2
+    alone = [codec.encode(image(70, 90, 1), step, ()) for codec, step in tasks[:4]]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda task: task[0].encode(image(70, 90, 1), task[1], ()), tasks))
+    assert together == alone * 2
 
 
 def test_gray_is_monochrome_and_colour_is_what_any_reader_of_heic_takes() -> None:

@@ -50,12 +50,14 @@ PARTS = pytest.mark.parametrize("data", [GRAY, COLOR], ids=["gray", "color"])
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3]), st.floats(1, 128))
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3]), st.floats(1, 1240))
 @example(1, 1, 1, 16.0)
 @example(1, 1, 3, 16.0)
 @example(3, 3, 3, 1.0)
 @example(40, 3, 1, 128.0)
 @example(1, 33, 3, 128.0)
+@example(1, 1, 3, 200.0)
+@example(2, 39, 1, 1240.0)
 def test_what_is_written_is_read_at_its_size(height: int, width: int, planes: int, step: float) -> None:
     source = image(height, width, planes)
     data = jxl.encode(source, step, ())
@@ -74,18 +76,48 @@ def test_strips_and_images_of_many_groups(shape: tuple[int, int, int]) -> None:
 
 
 def test_steps_are_distances() -> None:
-    assert [jxl.settle(step) for step in (0.5, 1, 17.3, 128, 999)] == [1, 1, 17.3, 128, 128]
+    assert [jxl.settle(step) for step in (0.5, 1, 17.3, 999, 1300)] == [1, 1, 17.3, 999, 1240]
     np.testing.assert_allclose(jxl.condition(20, ()), [math.log(20)])
     assert jxl.distance_at(9) == 1
-    assert jxl.distance_at(128) < 20  # from there on libjxl halves the image
-    direct = imagecodecs.jpegxl_encode(image(24, 40, 1)[..., 0], distance=jxl.distance_at(20), effort=7, lossless=False)
+    direct = imagecodecs.jpegxl_encode(image(24, 40, 1)[..., 0], distance=jxl.distance_at(20), effort=6, lossless=False)
     assert direct == GRAY
+
+
+def test_coarse_steps_are_distances_of_a_smaller_image() -> None:
+    halvings, distances = zip(*(jxl.setting_at(step) for step in np.geomspace(*jxl.STEPS, 2000)), strict=True)
+    assert set(halvings) == {0, 1, 2}
+    assert list(halvings) == sorted(halvings)
+    assert max(distances) < 20  # from there on libjxl halves the image by itself
+    for stage in range(3):
+        inside = [distance for halving, distance in zip(halvings, distances, strict=True) if halving == stage]
+        assert inside == sorted(inside)
+        assert inside[-1] > 19.5
+
+
+@pytest.mark.parametrize("planes", [1, 3])
+@pytest.mark.parametrize("factor", [2, 4])
+def test_a_smaller_image_is_enlarged_by_any_decoder(planes: int, factor: int) -> None:
+    step = {2: 130.0, 4: 410.0}[factor]
+    assert 1 << jxl.setting_at(step)[0] == factor
+    source = image(530, 301, planes)  # more than one group
+    data = jxl.encode(source, step, ())
+    start = jxl.header_of(data).end // 8 + 1  # behind one bit more and zeros up to a whole byte
+    # Not all default, a regular frame, VarDCT, no flags, and how much it is to be enlarged.
+    assert bits_of(data[start:])[:8] == {2: "0 00 0 00 10", 4: "0 00 0 00 01"}[factor].replace(" ", "")
+    assert jxl.size(data) == (301, 530)
+    assert psnr(jxl.decode(data)[0][..., 0], source[..., 0]) > 33
+
+
+def test_frames_that_are_not_known_are_not_enlarged() -> None:
+    modular = imagecodecs.jpegxl_encode(image(24, 40, 1)[..., 0], lossless=True)
+    with pytest.raises(CodecError, match="in a way that Corec does not know"):
+        jxl.enlarged(modular, 80, 48, 1)
 
 
 @pytest.mark.parametrize("planes", [1, 3])
 def test_bytes_fall_with_the_step(planes: int) -> None:
     source = image(90, 110, planes)
-    sizes = [len(jxl.encode(source, step, ())) for step in np.geomspace(2, 128, 9)]
+    sizes = [len(jxl.encode(source, step, ())) for step in np.geomspace(2, 1240, 12)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] > 5 * sizes[-1]
 

@@ -40,7 +40,9 @@ SLOW, FAST, LARGE = 4, 6, 1 << 20
 """libavif's speed, and that of images of more pixels than LARGE, five times as fast for 6 % more bytes."""
 THREADS = 8
 """Of libaom. From two on their number does not change the file, so it is the same on every machine."""
-OPTIONS = {"tune": "ssim", "enable-cdef": "1"}
+OPTIONS = {"tune": "ssim", "enable-cdef": "1", "min-partition-size": "8"}
+"""libaom's. Blocks of 4 x 4 pixels would take two thirds more time, for 1 to 2 % fewer bytes."""
+CHROMA = "4:4:4"
 PROPERTIES = (b"meta", b"iprp", b"ipco")
 """Where the properties of images stand."""
 
@@ -83,7 +85,7 @@ def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
         "AVIF",
         quality=100 - round(quantiser(step) * 100 / 63),  # undoes libavif's quantiser = (100 - quality) * 63 / 100
         speed=SLOW if width * height <= LARGE else FAST,
-        subsampling="4:0:0" if gray else "4:4:4",
+        subsampling="4:0:0" if gray else CHROMA,
         range="full",
         codec="aom",
         autotiling=False,

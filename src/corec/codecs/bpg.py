@@ -6,6 +6,7 @@ BT.601. The envelope is an extension of the file; see docs/format.md and docs/co
 """
 
 import math
+import os
 import re
 import tempfile
 import threading
@@ -61,6 +62,8 @@ TAPS = np.array([2, -6, 18, 57, -10, 4, -1], np.int32)
 """libbpg's filter for chroma a quarter of a sample before a chroma sample, in 64ths; reversed: behind it."""
 
 _LAMBDAS = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a child must not begin with another thread's multipliers, or its lock held
+    os.register_at_fork(before=_LAMBDAS.acquire, after_in_parent=_LAMBDAS.release, after_in_child=_LAMBDAS.release)
 
 
 @dataclass(frozen=True)

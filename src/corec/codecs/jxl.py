@@ -3,12 +3,13 @@
 The envelope is an extension of the image header, which decoders skip; see docs/format.md. The extra is "jxl".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from corec import color
 from corec.codecs.base import Shapes
@@ -21,13 +22,18 @@ LARGEST = 1 << 18
 """Most pixels a side of level 5, which every decoder is to hold."""
 PIXELS = 1 << 28
 """Most pixels of level 5."""
-STEPS = (1.0, 128.0)
-"""From distance 0.084 to 19.8; from 20 on libjxl halves the image, which makes larger files again."""
+STEPS = (1.0, 1240.0)
+"""From distance 0.084 at full size to distance 19.7 at a quarter of it."""
 TELLS_STEP = False
 
 RAW = b"\xff\x0a"
 CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
-EFFORT = 7
+EFFORT = 6
+"""libjxl's. From 7 on it may put a frame of patches in front of the image's, which enlarged() does not know."""
+LAST, FIRST = 19.8, 5.5
+"""Beyond a distance of LAST an image is coded at half its size, and again at a quarter: at a distance of FIRST there
+it needs about as many bytes. libjxl would do it by itself from 20 on, but no coarser than 25."""
+HALVINGS = 2
 EXTENSION = 8
 """Number of the header extension that is ours. The standard's own, of which there are none so far, begin at 0."""
 PLAIN = 0b11_00_1_00_0_0_0, 10
@@ -35,6 +41,8 @@ PLAIN = 0b11_00_1_00_0_0_0, 10
 not default, no extra fields, whole numbers, of 8 bits, 16-bit buffers do, no extra channels, XYB, sRGB."""
 LONGEST = 4096
 """Bytes that a header may have; ours have about twenty."""
+EXTENTS = 9, 13, 18, 30
+"""Bits that a side may have in a SizeHeader."""
 STRIP = 256
 """Rows whose colours are converted at a time: bounds the memory for large images."""
 
@@ -59,6 +67,14 @@ def distance_at(step: float) -> float:
     return (step / 9) ** 1.125
 
 
+def setting_at(step: float) -> tuple[int, float]:
+    """How often the sides of the image are halved at a step, and libjxl's distance for the smaller image."""
+    distance, halvings = distance_at(settle(step)), 0
+    while distance > LAST and halvings < HALVINGS:
+        distance, halvings = distance * FIRST / LAST, halvings + 1
+    return halvings, distance
+
+
 def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
     """The codestream of an image at the distance that belongs to a step.
 
@@ -72,11 +88,16 @@ def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
         pixels, photometric = image[..., 0], "gray"
     else:
         pixels, photometric = converted(image, lambda rows: color.rgb_from_ycbcr(rows.astype(np.float32) / 255)), "rgb"
-    distance = distance_at(settle(step))
+    halvings, distance = setting_at(step)
     data: bytes = library().jpegxl_encode(
-        pixels, effort=EFFORT, distance=distance, lossless=False, photometric=photometric, numthreads=1
+        reduced(pixels, 1 << halvings),
+        effort=EFFORT,
+        distance=distance,
+        lossless=False,
+        photometric=photometric,
+        numthreads=1,
     )
-    return data
+    return enlarged(data, width, height, halvings) if halvings else data
 
 
 def decode(data: bytes) -> tuple[np.ndarray, None]:
@@ -115,10 +136,8 @@ def embed(data: bytes, envelope: bytes) -> bytes:
     length = 8 * len(envelope)
     # Bits of zero fill the header up by whole bytes, so that all that follows keeps its place in them.
     for length in count(8 * len(envelope)):
-        parts = [(before, grown), u64(1 << EXTENSION), u64(length), (int.from_bytes(envelope, "little"), length)]
-        new, bits = 0, 0
-        for value, width in parts:
-            new, bits = new | value << bits, bits + width
+        extension = int.from_bytes(envelope, "little"), length
+        new, bits = joined([(before, grown), u64(1 << EXTENSION), u64(length), extension])
         more = bits - (header.end - header.begin)
         if more % 8 == 0:
             break
@@ -161,6 +180,44 @@ def converted(image: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) ->
     for top in range(0, len(image), STRIP):
         result[top : top + STRIP] = convert(image[top : top + STRIP])
     return result
+
+
+def reduced(pixels: np.ndarray, factor: int) -> np.ndarray:
+    """uint8 (H, W) or (H, W, 3) at a fraction of its size, rounded up."""
+    if factor == 1:
+        return pixels
+    height, width = (-(-extent // factor) for extent in pixels.shape[:2])
+    margins = [(0, height * factor - pixels.shape[0]), (0, width * factor - pixels.shape[1])]
+    padded = np.pad(pixels, [*margins, (0, 0)][: pixels.ndim], mode="edge")
+    return np.asarray(Image.fromarray(padded).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def enlarged(stream: bytes, width: int, height: int, halvings: int) -> bytes:
+    """A codestream of ours that decoders show at the size that its image had before its sides were halved.
+
+    The size in the image header becomes that one, and the first frame's header (ISO/IEC 18181-1, FrameHeader) says
+    that the frame is to be upsampled. Raises CodecError where libjxl's choices are none that this knows.
+    """
+    bits = Bits(stream[:LONGEST])
+    bits.take(16)
+    dimensions(bits)
+    begin = bits.at
+    bits.at = header_of(stream).end
+    usual = bits.take(1)  # CustomTransformData is all default
+    parts = [(int.from_bytes(RAW, "little"), 16), *size_bits(width, height)]
+    parts.append((bits.number >> begin & (1 << bits.at - begin) - 1, bits.at - begin))
+    start = bits.at = -(-bits.at // 8) * 8  # frames begin with whole bytes
+    frame = bits.take(1), bits.take(2), bits.take(1)  # whether all default, what for, VarDCT or modular
+    bits.u64()  # flags
+    upsampling = bits.at
+    if not usual or any(frame) or bits.take(2):
+        raise CodecError("this libjxl codes frames in a way that Corec does not know")
+    head, length = joined(parts)
+    frames = bytearray(stream[start // 8 :])
+    for bit in range(2):
+        at = upsampling - start + bit
+        frames[at // 8] |= (halvings >> bit & 1) << at % 8
+    return head.to_bytes(-(-length // 8), "little") + frames
 
 
 def codestream(data: bytes) -> tuple[bytes, int, int]:
@@ -209,13 +266,22 @@ def header_of(stream: bytes) -> Header:
 def dimensions(bits: "Bits") -> tuple[int, int]:
     """Width and height: SizeHeader."""
     small = bits.take(1)
-    sizes = (1, 9), (1, 13), (1, 18), (1, 30)
+    sizes = [(1, width) for width in EXTENTS]
     height = 8 * bits.take(5) + 8 if small else bits.u32(*sizes)
     ratio = bits.take(3)
     if ratio:
         over, under = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio - 1]
         return height * over // under, height
     return 8 * bits.take(5) + 8 if small else bits.u32(*sizes), height
+
+
+def size_bits(width: int, height: int) -> list[tuple[int, int]]:
+    """The SizeHeader of an image, without a ratio: numbers, and the bits of each."""
+    parts = [(0, 1)]
+    for extent, ratio in ((height, [(0, 3)]), (width, [])):
+        way = next(way for way, bits in enumerate(EXTENTS) if extent <= 1 << bits)
+        parts += [(way, 2), (extent - 1, EXTENTS[way]), *ratio]
+    return parts
 
 
 def plain(bits: "Bits") -> bool:
@@ -287,3 +353,11 @@ class Bits:
 def u64(value: int) -> tuple[int, int]:
     """A U64 up to 272: its bits, and how many."""
     return (1 | value - 1 << 2, 6) if value <= 16 else (2 | value - 17 << 2, 10)
+
+
+def joined(parts: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    """Numbers of so many bits each as one, the first lowest, and its bits."""
+    number, length = 0, 0
+    for value, width in parts:
+        number, length = number | value << length, length + width
+    return number, length
