@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from corec import color
-from corec.codecs.base import codec_named
 from corec.evaluation.curves import difference
 from corec.evaluation.metrics import psnr
 from corec.picture import Picture, read_picture
@@ -47,7 +46,7 @@ def main() -> None:
     print("|---|--:|--:|" + "--:|" * len(RATES))
     bases: list[Curve] = []
     for variant in ("", *options.variants):
-        codec: Any = importlib.reload(codec_named(options.codec))  # type: ignore[arg-type]
+        codec: Any = importlib.reload(importlib.import_module(f"corec.codecs.{options.codec}"))
         exec(variant, vars(codec))
         seconds, curves = measured(codec, pictures, options.steps)
         bases = bases or curves
