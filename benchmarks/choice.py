@@ -24,7 +24,7 @@ from corec.color import luma
 from corec.errors import RateError
 from corec.evaluation.bench import pictures_below
 from corec.evaluation.metrics import psnr
-from corec.forecast import Spectrum
+from corec.forecast import Forecast, Spectrum
 from corec.models import ZOO, Model
 from corec.picture import Picture, read_picture
 from corec.pipeline import compress_picture
@@ -119,18 +119,22 @@ def quality(picture: Picture, data: bytes) -> float:
 def fit(pictures: list[Picture], candidates: list[Model]) -> dict[str, float]:
     """Name -> pays, for every candidate that has another of finer resolution or the codec alone beside it."""
     order = sorted(candidates, key=lambda m: (m.is_plain, -m.scale))
-    scores, reached = [], []
+    scores, reached, factors = [], [], []
     for picture in pictures:
         sizes = [rate * picture.width * picture.height / 8 for rate in MORE]
         spectrum = Spectrum(picture)
         foretold = spectrum.forecast(1)
         units = [spectrum.lost(model.scale) if model.scale > 1 else 1.0 for model in order]
         scores += [[math.log(foretold.step(size) / unit) for unit in units] for size in sizes]
-        reached += np.stack([curve(picture, model, sizes) for model in order], 1).tolist()
+        curves = [curve(picture, model, sizes, spectrum.forecast(model.scale)) for model in order]
+        reached += np.stack([db for db, _ in curves], 1).tolist()
+        factors.append([factor for _, factor in curves])
     score, db = np.array(scores), np.array(reached)
     fits = np.isfinite(db.max(1))  # at least one of them has so few bytes
     score, db = score[fits], db[fits]
     found = {}
+    for model, factor in zip(order, np.exp(np.nanmean(factors, 0)), strict=True):
+        print(f"{model.name}: {factor:.2f} times the bytes foretold")
     print("| model | pays, now | fitted | right | lost, dB | at most |\n|---|--:|--:|--:|--:|--:|")
     for at, model in enumerate(order[:-1]):
         rest = db[:, at + 1 :].max(1)
@@ -151,19 +155,22 @@ def fit(pictures: list[Picture], candidates: list[Model]) -> dict[str, float]:
     return found
 
 
-def curve(picture: Picture, model: Model, sizes: list[float]) -> np.ndarray:
-    """PSNR in dB of a model's files of some sizes, interpolated over log bytes; minus infinity below the smallest."""
+def curve(picture: Picture, model: Model, sizes: list[float], forecast: Forecast) -> tuple[np.ndarray, float]:
+    """PSNR in dB of a model's files of some sizes, interpolated over log bytes, and minus infinity below the smallest;
+    and the log of how many times as many bytes as foretold they have, from the first size to the last."""
     finest, coarsest = range_of(model)
     steps = np.geomspace(min(coarsest, SPAN[1]), max(finest, SPAN[0]), POINTS)
     files = [write(picture, model, step) for step in steps.tolist()]
     lengths = np.maximum.accumulate([len(data) for data in files])
-    return np.interp(np.log(sizes), np.log(lengths), [quality(picture, data) for data in files], left=-math.inf)
+    db = np.interp(np.log(sizes), np.log(lengths), [quality(picture, data) for data in files], left=-math.inf)
+    ratios = [math.log(length / forecast.size(step)) for length, step in zip(lengths, steps, strict=True)]
+    return db, float(np.mean([r for r, length in zip(ratios, lengths, strict=True) if sizes[0] < length < sizes[-1]]))
 
 
 def lost_by(taken: np.ndarray, offered: np.ndarray) -> np.ndarray:
     """PSNR lost (n,) by what is taken (n,) of what is offered (n, models); where it does not fit, another is found."""
-    best = offered.max(1)
-    return best - np.where(np.isfinite(taken), taken, best)
+    fits = np.isfinite(taken)
+    return np.where(fits, offered.max(1) - np.where(fits, taken, 0.0), 0.0)
 
 
 def border(score: np.ndarray, over: np.ndarray, under: np.ndarray) -> float:

@@ -14,6 +14,8 @@ from corec.codecs.jpeg import dct_matrix
 from corec.color import luma
 from corec.picture import Picture
 
+CHROMA = 1.25
+"""How many times as many bytes as a gray picture's files those of a picture in colour have."""
 PIXELS = 1 << 20
 """About so many pixels of larger pictures are looked at, in blocks spread evenly."""
 LOG_STEPS = np.log(np.geomspace(4096, 0.25, 256))
@@ -58,7 +60,8 @@ class Spectrum:
         blocks = plane.reshape(len(rows) // 8, 8, len(columns) // 8, 8).transpose(0, 2, 1, 3)
         dct = dct_matrix()
         self.magnitudes = np.abs(dct @ blocks @ dct.T).reshape(-1, 8, 8)
-        self.share = 64 * len(self.magnitudes) / (picture.width * picture.height)
+        looked_at = 64 * len(self.magnitudes) / (picture.width * picture.height)
+        self.times = (1 if picture.gray else CHROMA) / looked_at
 
     def forecast(self, scale: int) -> Forecast:
         """Of files that hold the picture at 1 / scale of its size: 1, 2 or 4."""
@@ -66,7 +69,7 @@ class Spectrum:
         counts, _ = np.histogram(kept.clip(EDGES[0], EDGES[-1]), EDGES)
         ratios = 4 * np.sqrt(EDGES[1:] * EDGES[:-1]) / np.exp(LOG_STEPS[:, None])
         bits = 0.75 * np.log2(1 + ratios**2) @ counts
-        return Forecast(LOG_STEPS, np.log(bits / 8 / self.share))
+        return Forecast(LOG_STEPS, np.log(bits / 8 * self.times))
 
     def lost(self, scale: int) -> float:
         """The root of the mean squared error, in levels, of a picture at 1 / scale of its size; 0.125 at least."""

@@ -95,7 +95,10 @@ def next_step(forecast: Forecast, aim: float, new: Try, last: Try | None, good: 
     """Where to look for a file of `aim` bytes: between the bracket's ends, else outwards from the last two files.
 
     Log bytes are taken for a straight line over those of the forecast, and through a single file for just as steep.
+    A bracket of which the same end has moved twice is halved: sizes rise in leaps, and the end may creep up to one.
     """
+    if good and bad and last and not bad.step <= last.step <= good.step:
+        return math.sqrt(good.step * bad.step)
     if good and bad:
         (x, y), (far, above) = (place(forecast, found) for found in (good, bad))
         share = (math.log(aim) - y) / (above - y)

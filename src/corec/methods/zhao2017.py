@@ -162,7 +162,7 @@ class Settings:
     """Share of a round, its beginning, that trains VCNN."""
     compact_share: float = 0.2
     """Share of a round, after that, that trains FDNN."""
-    compact_rate: float = 0.1
+    compact_rate: float = 0.2
     """Learning rate of FDNN over that of the others."""
     structure_weight: float = 0.03
     """w of step c."""
