@@ -8,8 +8,8 @@ from corec.errors import RateError
 from corec.forecast import Forecast
 
 TRIES = 12
-NEAR = 1.002
-"""Ratio of two steps between which no better file is looked for."""
+NEAR, NARROW = 1.002, 1.1
+"""Ratios of two steps: between which no better file is looked for, and between which sizes are no smooth curve."""
 NEXT = 1.01
 """Ratio by which a codec's next step is looked for."""
 
@@ -95,9 +95,10 @@ def next_step(forecast: Forecast, aim: float, new: Try, last: Try | None, good: 
     """Where to look for a file of `aim` bytes: between the bracket's ends, else outwards from the last two files.
 
     Log bytes are taken for a straight line over those of the forecast, and through a single file for just as steep.
-    A bracket of which the same end has moved twice is halved: sizes rise in leaps, and the end may creep up to one.
+    A narrow bracket of which the same end has moved twice is halved: sizes rise in leaps there, and it may creep up to
+    one.
     """
-    if good and bad and last and not bad.step <= last.step <= good.step:
+    if good and bad and last and good.step < NARROW * bad.step and not bad.step <= last.step <= good.step:
         return math.sqrt(good.step * bad.step)
     if good and bad:
         (x, y), (far, above) = (place(forecast, found) for found in (good, bad))
