@@ -14,6 +14,7 @@ What is ours:
 - Mixtures of logistics instead of piecewise linear densities (densities.py).
 - gamma and beta of GDN are squares (layers.py), and gamma need not be symmetric.
 - lambda is in bits a pixel for a mean squared error of one level of 255, where the paper has sums over crops.
+- Transforms begin as the Karhunen-Loève transform of blocks of 16x16 (klt.py), with a GDN that does next to nothing.
 - `settled`: noise is not rounding, most of all in coarse bins, so the last part of a run can train synthesis and
   densities on rounded latents, the rest as it is (Guo et al. 2021, "Soft then hard", arXiv 2104.05168).
 - MS-SSIM as a distortion.
@@ -27,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from corec.methods.densities import Factorised, Masses
+from corec.methods.klt import klt, lay, lay_transposed
 from corec.methods.layers import GDN
 from corec.methods.levels import Levels
 from corec.methods.similarity import check_distortion, distortion_of
@@ -36,17 +38,17 @@ GRID = 16
 
 
 class Analysis(nn.Module):
-    """Picture (N, C, H, W) in 0..1, H and W multiples of 16 -> latents (N, filters, H/16, W/16)."""
+    """Picture (N, C, H, W) in 0..1, H and W multiples of 16 -> latents (N, latents, H/16, W/16)."""
 
-    def __init__(self, planes: int, filters: int) -> None:
+    def __init__(self, planes: int, filters: int, latents: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(planes, filters, 9, stride=4, padding=4),
             GDN(filters),
             nn.Conv2d(filters, filters, 5, stride=2, padding=2),
             GDN(filters),
-            nn.Conv2d(filters, filters, 5, stride=2, padding=2),
-            GDN(filters),
+            nn.Conv2d(filters, latents, 5, stride=2, padding=2),
+            GDN(latents),
         )
         initialise(self)
 
@@ -55,13 +57,13 @@ class Analysis(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Latents (N, filters, h, w) -> picture (N, C, 16h, 16w), about 0..1."""
+    """Latents (N, latents, h, w) -> picture (N, C, 16h, 16w), about 0..1."""
 
-    def __init__(self, planes: int, filters: int) -> None:
+    def __init__(self, planes: int, filters: int, latents: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            GDN(filters, inverse=True),
-            nn.ConvTranspose2d(filters, filters, 5, stride=2, padding=2, output_padding=1),
+            GDN(latents, inverse=True),
+            nn.ConvTranspose2d(latents, filters, 5, stride=2, padding=2, output_padding=1),
             GDN(filters, inverse=True),
             nn.ConvTranspose2d(filters, filters, 5, stride=2, padding=2, output_padding=1),
             GDN(filters, inverse=True),
@@ -96,6 +98,8 @@ class Settings:
     color: bool = False
     filters: int = 0
     """0: as published, 128 for gray and 192 for colour."""
+    latents: int = 0
+    """Channels of the latents. 0: as published, as many as filters."""
     distortion: str = "mse"
     """Or ms-ssim."""
     lambdas: tuple[float, float] = (0.001, 0.12)
@@ -118,12 +122,25 @@ class Method(nn.Module):
         super().__init__()
         planes = 3 if settings.color else 1
         filters = settings.filters or (192 if settings.color else 128)
+        latents = settings.latents or filters
         self.settings = settings
         self.settles = False
-        self.analysis = Analysis(planes, filters)
-        self.synthesis = Synthesis(planes, filters)
-        self.levels = Levels(filters, settings.lambdas, settings.levels, start=4.0)
-        self.density = Factorised(filters, scale=0.3)
+        self.analysis = Analysis(planes, filters, latents)
+        self.synthesis = Synthesis(planes, filters, latents)
+        self.levels = Levels(latents, settings.lambdas, settings.levels, start=8.0)
+        self.density = Factorised(latents)
+
+    def start_with(self, pictures: Tensor) -> None:
+        """Begin with the block transform that suits training crops best: (N, 1 or 3, H, W) in 0..1."""
+        stages = [layer for layer in self.analysis.layers if isinstance(layer, nn.Conv2d)]
+        inverses = [layer for layer in self.synthesis.layers if isinstance(layer, nn.ConvTranspose2d)]
+        matrices, spread = klt(
+            pictures - 0.5, [layer.stride[0] for layer in stages], [layer.out_channels for layer in stages]
+        )
+        for stage, inverse, matrix in zip(stages, reversed(inverses), matrices, strict=True):
+            lay(stage, matrix)
+            lay_transposed(inverse, matrix)
+        self.density.start_with(spread)
 
     def begin(self, share: float) -> None:
         """Turn to rounded latents once this share of the run is done."""

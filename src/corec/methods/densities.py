@@ -23,6 +23,8 @@ SPEED = 10.0
 """Logarithms and logits are stored divided by it: Adam moves every number equally far, and these have far to go."""
 NARROWEST = 0.01
 """Scale that no component goes below: channels that are always 0 would have it shrink for ever."""
+DEVIATION = math.pi / 3**0.5
+"""Standard deviation of a logistic of scale 1."""
 TAIL = 16.0
 """Scales from its location at which all that is left of a logistic is below 2^-22."""
 FARTHEST = 1 << 13
@@ -52,15 +54,21 @@ def between(nodes: Tensor, position: Tensor) -> Tensor:
 class Factorised(nn.Module):
     """One density a channel, of latents before their gain, at `nodes` places of the range of rates.
 
-    It begins with three components, of which the middle one has this scale.
+    It begins with three components around 0, of which the middle one has scale 1.
     """
 
-    def __init__(self, channels: int, scale: float, nodes: int = 1) -> None:
+    def __init__(self, channels: int, nodes: int = 1) -> None:
         super().__init__()
-        spread = torch.tensor([scale / 3, scale, scale * 3]).log() / SPEED
         self.location = nn.Parameter(torch.zeros(nodes, channels, COMPONENTS))
-        self.log_scale = nn.Parameter(spread.repeat(nodes, channels, 1))
+        self.log_scale = nn.Parameter(torch.zeros(nodes, channels, COMPONENTS))
         self.logit = nn.Parameter(torch.zeros(nodes, channels, COMPONENTS))
+        self.start_with(torch.full((channels,), DEVIATION))
+
+    @torch.no_grad()
+    def start_with(self, spread: Tensor) -> None:
+        """Begin with channels of these root mean squares (C,)."""
+        scale = spread[:, None] / DEVIATION * torch.tensor([1 / 3, 1, 3])
+        self.log_scale.copy_(scale.log() / SPEED)
 
     def parameters_at(self, gain: Tensor, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Location, scale and logit, each (N, C, K), of gain times the latents.
@@ -98,6 +106,11 @@ class Scaled(nn.Module):
         self.count = count
         self.ratio = nn.Parameter(torch.tensor([[-0.4, 0.0, 0.4], [0.0, 0.0, 0.0]]) / SPEED)
         self.logit = nn.Parameter(torch.zeros(2, COMPONENTS))
+
+    def index_of(self, spread: Tensor) -> Tensor:
+        """The indices, not rounded, of root mean squares (...) in bins."""
+        place = ((spread / DEVIATION).log() - self.FINEST) / (self.COARSEST - self.FINEST)
+        return (self.count - 1) * place.clamp(0, 1)
 
     def shape(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Scales and logits (..., K) of the mixtures of indices (...)."""

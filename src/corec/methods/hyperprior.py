@@ -14,6 +14,7 @@ after Ballé et al. 2018 (arXiv 1802.01436). Ours:
   2020 (arXiv 2007.08739) found best.
 - Transforms of plain residual blocks, most of their work at half and quarter resolution: there weights are few, and
   4 MB of them are what a model may have.
+- Transforms begin as the Karhunen-Loève transform of blocks of 16x16 (klt.py); residual blocks begin by adding nothing.
 - hyper_analysis sees logarithms of magnitudes, which between the coarsest and the finest level differ least.
 """
 
@@ -27,6 +28,8 @@ from torch.nn import functional as F
 from corec.methods.balle2017 import initialise, quantised
 from corec.methods.densities import Factorised, Masses, Scaled
 from corec.methods.integers import UNIT, Frozen, IntegerSynthesis, Round
+from corec.methods.klt import klt, lay
+from corec.methods.layers import silence
 from corec.methods.levels import NODES, Levels
 from corec.methods.similarity import check_distortion, distortion_of
 
@@ -76,7 +79,7 @@ class Analysis(nn.Module):
             *residuals(coarse, coarse // 2, 1),
         )
         self.tail = nn.Conv2d(coarse, latents, 2, stride=2)
-        start(self)
+        initialise(self)
 
     def forward(self, picture: Tensor) -> Tensor:
         features = self.body(self.head(picture - 0.5))
@@ -99,7 +102,7 @@ class Synthesis(nn.Module):
             *residuals(fine, fine, 3),
         )
         self.tail = nn.Sequential(nn.Conv2d(fine, 4 * planes, 3, padding=1), nn.PixelShuffle(2))
-        start(self)
+        initialise(self)
 
     def forward(self, latents: Tensor) -> Tensor:
         with torch.autocast(latents.device.type, enabled=False):
@@ -107,14 +110,6 @@ class Synthesis(nn.Module):
         features = self.body(features)
         with torch.autocast(latents.device.type, enabled=False):
             return self.tail(features.float()) + 0.5
-
-
-def start(network: nn.Module) -> None:
-    """Keep the signal's size from layer to layer; residual blocks begin by adding little."""
-    initialise(network)
-    for block in network.modules():
-        if isinstance(block, Residual):
-            nn.init.normal_(block.outer.weight, std=0.1 * (9 * block.inner.out_channels) ** -0.5)
 
 
 class HyperAnalysis(nn.Module):
@@ -177,9 +172,28 @@ class Method(nn.Module):
         self.synthesis = Synthesis(planes, s.widths, s.latents)
         self.hyper_analysis = HyperAnalysis(s.latents, s.hyper_widths, s.hyper_latents)
         self.hyper_synthesis = IntegerSynthesis(s.hyper_latents, s.hyper_widths, s.latents, s.scales)
-        self.levels = Levels(s.latents, s.lambdas, s.levels, start=4.0)
-        self.hyper_density = Factorised(s.hyper_latents, scale=1.0, nodes=NODES)
+        self.levels = Levels(s.latents, s.lambdas, s.levels, start=8.0)
+        self.hyper_density = Factorised(s.hyper_latents, NODES)
         self.density = Scaled(s.scales)
+
+    def start_with(self, pictures: Tensor) -> None:
+        """Begin with the block transform that suits training crops best: (N, 1 or 3, H, W) in 0..1."""
+        stages = [self.analysis.head[1], *self.analysis.body, self.analysis.tail]
+        stages = [layer for layer in stages if isinstance(layer, nn.Conv2d)]
+        inverses = [self.synthesis.head[0], *self.synthesis.body, self.synthesis.tail[0]]
+        inverses = [layer for layer in inverses if isinstance(layer, nn.Conv2d)]
+        matrices, spread = klt(pictures - 0.5, (2, 2, 2, 2), [layer.out_channels for layer in stages])
+        lay(stages[0], matrices[0].flatten(1)[:, :, None, None])  # after the picture's cells became channels
+        for stage, matrix in zip(stages[1:], matrices[1:], strict=True):
+            lay(stage, matrix)
+        for inverse, matrix in zip(reversed(inverses), matrices, strict=True):
+            lay(inverse, matrix.flatten(1).T[:, :, None, None])  # before channels become cells
+        for network in (self.analysis, self.synthesis):
+            for layer in network.modules():
+                if isinstance(layer, Residual):
+                    silence(layer.outer)
+        middle = self.levels.gains()[self.settings.levels // 2].cpu()
+        self.hyper_synthesis.start_with(self.density.index_of(middle * spread))
 
     def begin(self, share: float) -> None:
         """Nothing: all steps of this method are alike, whatever share of the run is done."""

@@ -133,7 +133,6 @@ class IntegerSynthesis(nn.Module):
         first, second = widths
         last = Layer(second, 2 * outputs)
         nn.init.normal_(last.weight, std=0.1 * second**-0.5)
-        nn.init.constant_(last.bias[outputs:], 0.4 * count / UNIT)  # begin with a scale of about 1/2
         self.layers = nn.ModuleList(
             [
                 Layer(inputs, first, first=True, enlarge=True),
@@ -142,6 +141,12 @@ class IntegerSynthesis(nn.Module):
                 last,
             ]
         )
+
+    @torch.no_grad()
+    def start_with(self, indices: Tensor) -> None:
+        """Begin with these indices (outputs,) wherever there is nothing to tell them from."""
+        bias = self.layers[-1].bias
+        bias[len(indices) :] = indices / UNIT  # type: ignore[operator, index]
 
     def integers(self) -> list[Integers]:
         return [layer.integers() for layer in self.layers]  # type: ignore[operator]

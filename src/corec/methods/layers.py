@@ -86,14 +86,14 @@ class GDN(nn.Module):
         y_i = x_i / sqrt(beta_i + sum_j gamma_ij x_j^2)        inverse: x_i times that root
 
     (N, C, H, W) -> the same, in float32. beta stays above 1e-6 and gamma above 0 because their square roots are what is
-    trained; away from the diagonal these start small, not at zero, where a square has no slope.
+    trained; those of gamma start small, so that nearly nothing is changed, but not at zero, where a square has no slope.
     """
 
     def __init__(self, channels: int, inverse: bool = False) -> None:
         super().__init__()
         self.inverse = inverse
         self.root_beta = nn.Parameter(torch.ones(channels))
-        self.root_gamma = nn.Parameter(0.01 + (0.1**0.5 - 0.01) * torch.eye(channels))
+        self.root_gamma = nn.Parameter(torch.full((channels, channels), 0.01))
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):

@@ -26,6 +26,8 @@ from corec.training.recipe import Recipe, fill
 CHECKPOINT_SECONDS = 120
 LOG_STEPS = 50
 VALIDATION_PICTURES = 32
+FIRST_LOOK = 256
+"""Crops from which a method may compute where it starts."""
 AHEAD = 8
 """Batches that are made while a step is being computed: on a GPU it may take less time than making one."""
 
@@ -69,8 +71,8 @@ def train(
         torch.manual_seed(recipe.seed)
         method = build(recipe).to(device, memory_format=torch.channels_last)
         optimizer = torch.optim.Adam(method.parameters(), lr=recipe.learning_rate)
-        average, step, before = begin(recipe, run, method, optimizer, device)
         photographs = Photographs(data, recipe.settings.get("color", False))
+        average, step, before = begin(recipe, run, method, optimizer, photographs, device)
         held_out = photographs.validation_batch(recipe.crop, VALIDATION_PICTURES) if rank == 0 else None
         if rank == 0:
             prepare(run, step)
@@ -150,7 +152,12 @@ def processes() -> Iterator[tuple[int, int, torch.device]]:
 
 
 def begin(
-    recipe: Recipe, run: Path, method: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
+    recipe: Recipe,
+    run: Path,
+    method: Any,
+    optimizer: torch.optim.Optimizer,
+    photographs: Photographs,
+    device: torch.device,
 ) -> tuple[dict[str, Tensor], int, float]:
     """Put a run's last or first state into method and optimizer; averaged weights, steps and seconds so far."""
     checkpoint = run / "checkpoint.pt"
@@ -165,6 +172,8 @@ def begin(
         return state["average"], state["step"], state["seconds"]
     if recipe.start_from:
         take_over(method, load(run.parent / recipe.start_from / "checkpoint.pt", device)["average"])
+    elif hasattr(method, "start_with"):
+        method.start_with(photographs.batch(0, FIRST_LOOK, recipe.crop, recipe.seed))
     return {k: v.detach().clone() for k, v in method.state_dict().items()}, 0, 0.0
 
 
