@@ -32,8 +32,10 @@ from corec.rate import FULL
 from corec.wrap import read, write
 
 RATES = 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0
-MORE = *RATES, 1.4, 2.0, 3.0
+MORE = *RATES, 1.4, 2.0
 """Bits per pixel for fitting: up to where the codec alone is better."""
+BEST = 50.0
+"""PSNR in dB from which on pictures count as equally good."""
 SPAN, POINTS = (2.5, 250.0), 12
 """Steps, where a model takes them, between which files of each picture are written for a fit, and how many."""
 
@@ -112,8 +114,8 @@ def show(label: str, rows: list[tuple[Any, ...]]) -> None:
 
 
 def quality(picture: Picture, data: bytes) -> float:
-    """PSNR in dB of a file's picture, 100 at most: none is infinitely better."""
-    return min(100.0, psnr(picture.pixels, read(data).pixels))
+    """PSNR in dB of a file's picture, BEST at most."""
+    return min(BEST, psnr(picture.pixels, read(data).pixels))
 
 
 def fit(pictures: list[Picture], candidates: list[Model]) -> dict[str, float]:

@@ -87,9 +87,10 @@ def keys(folder: Path, names: list[str], gray: bool = True) -> dict[str, str]:
 def test_a_row_is_known_by_the_networks_it_may_come_from(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["corec", "corec:jpeg2000", "joint", "gray-half", "jpeg", "jpeg+restore"]
     before, before_in_color = keys(folder, names), keys(folder, ["corec"], gray=False)
-    rows, retired = models.read_manifest()
+    manifest = models.read_manifest()
+    rows = manifest.models
     changed = [replace(row, compact_sha256="other") if row.name == "gray-full" else row for row in rows]
-    monkeypatch.setattr(models, "read_manifest", lambda: (tuple(changed), retired))
+    monkeypatch.setattr(models, "read_manifest", lambda: manifest._replace(models=tuple(changed)))
     after = keys(folder, names)
     assert {name for name in names if after[name] != before[name]} == {"corec", "joint"}
     changed = [replace(row, compact_sha256="other") if row.name == "color-full" else row for row in rows]
@@ -107,6 +108,7 @@ def test_a_row_is_known_by_the_learned_models_files(folder: Path, tmp_path: Path
         manifest = zoo / "manifest.toml"
         digest = models.learned_named("plain-gray").sha256["tables"]
         manifest.write_text(manifest.read_text().replace(digest, "0" * 64))
+        models.read_manifest.cache_clear()
         after = keys(folder, ["learned", "hyper-gray"])
     assert after["learned"] != before["learned"] and after["hyper-gray"] == before["hyper-gray"]
 
@@ -119,11 +121,12 @@ def test_packages_are_tried_without_networks(monkeypatch: pytest.MonkeyPatch) ->
         raise MissingExtraError("fake needs a package: pip install 'corec[fake]'")
 
     fake_codec.install(monkeypatch, encode=encode)
-    rows, retired = models.read_manifest()
+    manifest = models.read_manifest()
+    rows = manifest.models
     wrapped = (*rows, replace(rows[0], name="wrapped", codec="fake", compact="nowhere.onnx"))
     told: list[str] = []
     for held in (rows, wrapped):
-        monkeypatch.setattr(models, "read_manifest", lambda held=held: (held, retired))
+        monkeypatch.setattr(models, "read_manifest", lambda held=held: manifest._replace(models=held))
         assert contenders.usable(["corec", "corec:fake"], told.append) == ["corec"]
     assert contenders.usable(["wrapped"], told.append) == [] and len(told) == 3
     assert all("corec[fake]" in line for line in told)

@@ -3,14 +3,19 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from tiny import picture
 
 from corec import models as models_module
+from corec import wrap
 from corec.codecs.base import codec_named
 from corec.errors import ModelError
-from corec.models import ZOO, Model, model_named, model_numbered, models, read_manifest
+from corec.models import ZOO, Model, learned, model_named, model_numbered, models, read_manifest
+from corec.pipeline import compress_picture, decompress_picture
 from corec.runtime import network
 from corec.wrap import bounds
 
@@ -134,7 +139,7 @@ shipping = pytest.mark.skipif(not shipped(), reason="the zoo has no models yet")
 
 @shipping
 def test_shipped_numbers_and_names_are_unique_and_never_reused() -> None:
-    rows, retired = read_manifest()
+    rows, _, retired = read_manifest()
     numbers = [model.number for model in rows]
     assert numbers == sorted(set(numbers) - set(retired))
     assert all(number >= 0 for number in numbers)
@@ -160,6 +165,7 @@ def test_shipped_files_are_whole_and_small() -> None:
 @shipping
 def test_nothing_else_lies_in_the_zoo() -> None:
     named = {name for model in shipped() for name in (model.compact, model.reconstruct) if name}
+    named |= {name for model in learned() for name in model.files.values()}
     assert {path.name for path in ZOO.iterdir()} == named | {"manifest.toml"}
 
 
@@ -174,3 +180,55 @@ def test_shipped_rows_agree_with_their_codec() -> None:
         # A restorer's range is over the steps before they were cut off at the format's largest.
         assert model.steps[1] <= coarsest or model.restores
         assert model.training["seed"] is not None
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's, about its own exporter
+def test_networks_for_several_codecs_are_as_many_models_of_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    torch = pytest.importorskip("torch")
+    from corec.methods.joint import Method, Settings
+    from corec.training.export import export
+    from corec.training.recipe import Recipe
+
+    settings = {"codec": "webp", "also": ("jpeg2000",), "compact_width": 4, "widths": (4, 6, 8), "color": True}
+    method, recipe = Method(Settings(**settings)), vars(Recipe("joint", settings, 1))  # type: ignore[arg-type]
+    state = {"recipe": recipe, "average": method.state_dict(), "step": 1, "seconds": 1.0}
+    torch.save(state, tmp_path / "checkpoint.pt")
+    zoo = tmp_path / "zoo"
+    zoo.mkdir()
+    for module in (models_module, wrap):
+        monkeypatch.setattr(module, "ZOO", zoo)
+    read_manifest.cache_clear()
+    try:
+        assert export(tmp_path, "all", 7, default=True, zoo=zoo) == {"webp-all": 7, "jpeg2000-all": 8}
+        assert {path.name for path in zoo.iterdir()} == {"manifest.toml", "all.compact.onnx", "all.reconstruct.onnx"}
+        source = picture(40, 51, gray=False)
+        for name, codec in (("webp-all", "webp"), ("jpeg2000-all", "jpeg2000")):
+            made = compress_picture(source, model=name, quality=40)
+            assert (made.model, made.codec) == (name, codec)
+            assert decompress_picture(made.data).pixels.shape == (40, 51, 3)
+    finally:
+        read_manifest.cache_clear()
+
+
+def test_both_codecs_take_part_in_training() -> None:
+    torch = pytest.importorskip("torch")
+    from corec.methods.joint import Method, Settings
+
+    method = Method(Settings(codec="webp", also=("jpeg2000",), real=1.0, widths=(4, 6, 8)))
+    written: list[str] = []
+
+    def spied(codec: Any) -> Any:
+        def encode(*given: Any) -> bytes:
+            written.append(codec.NAME)
+            return bytes(codec.encode(*given))
+
+        return SimpleNamespace(encode=encode)
+
+    method.codecs = [spied(codec) for codec in method.codecs]
+    method.begin(0.5)
+    torch.manual_seed(1)
+    method(torch.rand(12, 1, 32, 32), torch.full((12,), 30.0))
+    assert set(written) == {"webp", "jpeg2000"} and len(written) == 12

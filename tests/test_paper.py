@@ -83,11 +83,11 @@ def named_as_in_the_paper(zoo: None, monkeypatch: pytest.MonkeyPatch) -> None:
         "gray-full": "jiang2017-other",
         "restore-gray": "jiang2017-restore-gray",
     }
-    rows, retired = models.read_manifest()
+    manifest = models.read_manifest()
     renamed = tuple(
-        replace(row, name=names[row.name], method="jiang2017") if row.name in names else row for row in rows
+        replace(row, name=names[row.name], method="jiang2017") if row.name in names else row for row in manifest.models
     )
-    monkeypatch.setattr(models, "read_manifest", lambda: (renamed, retired))
+    monkeypatch.setattr(models, "read_manifest", lambda: manifest._replace(models=renamed))
     monkeypatch.setattr(paper, "RUNS", 1)
 
 

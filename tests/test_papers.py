@@ -49,7 +49,7 @@ ROWS = (
 def zoo(monkeypatch: pytest.MonkeyPatch) -> list[Model]:
     """The models that there are; they have no files, since nothing is coded."""
     rows = [*ROWS]
-    monkeypatch.setattr(models, "read_manifest", lambda: (tuple(rows), {}))
+    monkeypatch.setattr(models, "read_manifest", lambda: models.Manifest(tuple(rows), (), {}))
     return rows
 
 

@@ -304,14 +304,16 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", show_default=False)],
     name: Annotated[str, typer.Option(metavar="NAME", help="Of the model.", show_default=False)],
     number: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="In its files; by default the next free one.")
+        int | None,
+        typer.Option(metavar="N", min=0, help="In its files, of several the first; by default the next free one."),
     ] = None,
     default: Annotated[bool, typer.Option("--default", help="Let compress use it unless told otherwise.")] = False,
 ) -> None:
     """Put the model of a training run among those of `corec models`."""
     with extra("train"):
         from corec.training import export as exporter
-    typer.echo(f"{name} is model number {exporter.export(run, name, number, default)}")
+    for model, given in exporter.export(run, name, number, default).items():
+        typer.echo(f"{model} is model number {given}")
 
 
 def told_of_model(model: Model | Learned) -> dict[str, Any]:

@@ -5,12 +5,10 @@ be retired: its number stays taken, and its files get an error that says so.
 """
 
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from corec.errors import ModelError
 
@@ -101,29 +99,35 @@ def plain(codec: str, color: bool, steps: tuple[float, float]) -> Model:
     return Model(PLAIN, 0, "", codec, color, 1, True, steps, (), "", "", "", "", {})
 
 
+class Manifest(NamedTuple):
+    """All rows, each kind by number."""
+
+    models: tuple[Model, ...]
+    learned: tuple[Learned, ...]
+    retired: dict[int, str]
+    """Number -> name."""
+
+
 @cache
-def read_manifest() -> tuple[tuple[Model, ...], dict[int, str]]:
-    """The models, and the names of retired ones by number. Raises ModelError for a damaged manifest."""
-    with opened_manifest() as manifest:
-        rows = tuple(
-            Model(**{**row, "steps": tuple(row["steps"]), "shapes": tuple(map(tuple, row["shapes"]))})
-            for row in manifest.get("model", [])
-        )
-        return rows, {row["number"]: row["name"] for row in manifest.get("retired", [])}
-
-
-@contextmanager
-def opened_manifest() -> Iterator[dict[str, Any]]:
-    """The manifest as it stands; what is wrong with it becomes a ModelError."""
+def read_manifest() -> Manifest:
+    """The manifest as it stands. Raises ModelError for a damaged one."""
     try:
-        yield tomllib.loads((ZOO / "manifest.toml").read_text(encoding="utf-8"))
+        manifest = tomllib.loads((ZOO / "manifest.toml").read_text(encoding="utf-8"))
+        return Manifest(
+            tuple(
+                Model(**{**row, "steps": tuple(row["steps"]), "shapes": tuple(map(tuple, row["shapes"]))})
+                for row in manifest.get("model", [])
+            ),
+            tuple(Learned(**row) for row in manifest.get("learned", [])),
+            {row["number"]: row["name"] for row in manifest.get("retired", [])},
+        )
     except (OSError, ValueError, TypeError, KeyError) as error:  # what is no TOML or UTF-8 is a ValueError
         raise ModelError(f"the list of models cannot be read: {error}; reinstall Corec") from error
 
 
 def models() -> tuple[Model, ...]:
     """All models, by number."""
-    return read_manifest()[0]
+    return read_manifest().models
 
 
 def model_named(name: str) -> Model:
@@ -153,8 +157,7 @@ def model_numbered(number: int) -> Model:
 
 def learned() -> tuple[Learned, ...]:
     """The models of the learned codec, by number. Raises ModelError for a damaged manifest."""
-    with opened_manifest() as manifest:
-        return tuple(Learned(**row) for row in manifest.get("learned", []))
+    return read_manifest().learned
 
 
 def learned_named(name: str) -> Learned:
@@ -176,7 +179,7 @@ def learned_numbered(number: int) -> Learned:
 
 def unreadable(number: int) -> ModelError:
     """Why there is no model of a number that stands in a file."""
-    retired = read_manifest()[1]
+    retired = read_manifest().retired
     if number in retired:
         return ModelError(
             f"model {number} ({retired[number]}) was retired before version 1.0; this Corec cannot read it"

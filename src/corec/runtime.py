@@ -45,7 +45,7 @@ class Network:
         return int(self.session.get_inputs()[self.inputs.index("image")].shape[1])
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def network(path: Path, sha256: str, threads: int = 0) -> Network:
     """The network of a file whose checksum must agree; loaded once. threads: 0 for all allowed cores.
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from corec.codecs.base import codec_named, codecs
-from corec.models import PLAIN, models
+from corec.codecs.base import codecs
+from corec.learned import format as corec_file
+from corec.models import PLAIN, learned, models
 from corec.picture import Picture, write_picture
-from corec.pipeline import compress_picture, decompress_picture
+from corec.pipeline import compress_picture, decompress_picture, endings
 
 HERE = Path(__file__).parent
 QUALITIES, PLAIN_QUALITY = (20, 70), 40
@@ -48,6 +49,9 @@ def wanted() -> dict[str, tuple[int, str, str, bool, int]]:
             for quality in QUALITIES:
                 name = f"{model.name}-{quality}"
                 rows[name] = model.number, model.name, model.codec, not model.color, quality
+    for model in learned():
+        for quality in QUALITIES:
+            rows[f"{model.name}-{quality}"] = model.number, model.name, corec_file.NAME, not model.color, quality
     for codec in codecs():
         for kind in ("gray", "color"):
             rows[f"{PLAIN}-{codec.NAME}-{kind}"] = 0, PLAIN, codec.NAME, kind == "gray", PLAIN_QUALITY
@@ -57,7 +61,7 @@ def wanted() -> dict[str, tuple[int, str, str, bool, int]]:
 def written(name: str, number: int, model: str, codec: str, gray: bool, quality: int) -> dict[str, Any]:
     """Write a file and its picture; returns their row."""
     data = compress_picture(scene(gray), codec=codec, model=model, quality=quality).data
-    file, pixels = HERE / f"{name}{codec_named(codec).SUFFIXES[0]}", HERE / f"{name}.png"
+    file, pixels = HERE / f"{name}{endings()[codec][0]}", HERE / f"{name}.png"
     file.write_bytes(data)
     write_picture(decompress_picture(data), pixels)
     return {"file": file.name, "pixels": pixels.name, "number": number, "width": WIDTH, "height": HEIGHT}

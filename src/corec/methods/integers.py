@@ -146,7 +146,7 @@ class IntegerSynthesis(nn.Module):
     def start_with(self, indices: Tensor) -> None:
         """Begin with these indices (outputs,) wherever there is nothing to tell them from."""
         bias = self.layers[-1].bias
-        bias[len(indices) :] = indices / UNIT  # type: ignore[operator, index]
+        bias[len(indices) :] = indices / UNIT  # type: ignore[operator]
 
     def integers(self) -> list[Integers]:
         return [layer.integers() for layer in self.layers]  # type: ignore[operator]

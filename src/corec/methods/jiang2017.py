@@ -186,12 +186,12 @@ class Method(nn.Module):
         """What RecCNN is given: a coded picture, a coded compact image, or one that no codec has seen."""
         steps = log_steps[:, 0].exp().tolist()
         if self.compact is None:
-            return coded(source, lambda image, index: self.plain(image, steps[index]), self.codec).images
+            return coded(source, lambda image, index: self.plain(image, steps[index])).images
         if phase == "compact":
             return self.compact(source, log_steps).clamp(0, 1)
         with torch.no_grad():
             compact = self.compact(source, log_steps)
-        return coded(compact, lambda image, index: self.wrapped(image, steps[index]), self.codec).images
+        return coded(compact, lambda image, index: self.wrapped(image, steps[index])).images
 
     def plain(self, image: np.ndarray, step: float) -> bytes:
         return jpeg.plain(image, jpeg.quality_at(step))

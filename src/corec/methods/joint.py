@@ -116,6 +116,8 @@ class Settings:
     half: bool = True
     codec: str = "jpeg"
     """Name of the codec that its files are of."""
+    also: tuple[str, ...] = ()
+    """Further codecs that the same networks are for; each crop is coded by one of all, drawn at random."""
     real: float = 0.0
     """Share of the run, at its end, that trains Reconstruct alone on the codec's own files."""
     compact_width: int = 32
@@ -146,7 +148,7 @@ class Method(nn.Module):
         self.compact = Compact(planes, settings.half, settings.compact_width, settings.compact_blocks, conditions)
         self.reconstruct = Reconstruct(planes, settings.half, settings.widths, conditions)
         self.proxy = JpegProxy(settings.color, learned=jpeg)
-        self.codec = codec_named(settings.codec)
+        self.codecs = [codec_named(name) for name in (settings.codec, *settings.also)]
         self.reduce = Downscale(planes) if settings.half else nn.Identity()
 
     def begin(self, share: float) -> None:
@@ -172,8 +174,9 @@ class Method(nn.Module):
             compact = compact.float()
             if self.phase == "real":
                 shapes, levels = self.shapes().tolist(), steps.tolist()
+                codecs = [self.codecs[i] for i in torch.randint(len(self.codecs), (len(levels),)).tolist()]
                 decoded, bits, _ = coded(
-                    compact, lambda image, index: self.codec.encode(image, levels[index], shapes), self.codec
+                    compact, lambda image, index: codecs[index].encode(image, levels[index], shapes)
                 )
             else:
                 decoded, bits = self.proxy(compact, tables)

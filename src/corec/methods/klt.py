@@ -37,7 +37,7 @@ def lay(layer: nn.Conv2d, matrix: Tensor) -> None:
     Of a convolution without stride, matrix (kept, inputs, 1, 1) goes to the kernel's middle.
     """
     kept, inputs, side, _ = matrix.shape
-    first = layer.padding[0]  # type: ignore[index]
+    first = int(layer.padding[0])
     layer.weight[:kept] = 0
     layer.weight[:kept, :inputs, first : first + side, first : first + side] = matrix
 
@@ -46,6 +46,6 @@ def lay(layer: nn.Conv2d, matrix: Tensor) -> None:
 def lay_transposed(layer: nn.ConvTranspose2d, matrix: Tensor) -> None:
     """Make the first outputs of a transposed convolution a stage's inverse."""
     kept, outputs, side, _ = matrix.shape
-    first = layer.padding[0]  # type: ignore[index]
+    first = int(layer.padding[0])
     layer.weight[:, :outputs] = 0
     layer.weight[:kept, :outputs, first : first + side, first : first + side] = matrix

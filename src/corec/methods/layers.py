@@ -86,7 +86,7 @@ class GDN(nn.Module):
         y_i = x_i / sqrt(beta_i + sum_j gamma_ij x_j^2)        inverse: x_i times that root
 
     (N, C, H, W) -> the same, in float32. beta stays above 1e-6 and gamma above 0 because their square roots are what is
-    trained; those of gamma start small, so that nearly nothing is changed, but not at zero, where a square has no slope.
+    trained; those of gamma start small, so that next to nothing is changed, not at zero, where a square has no slope.
     """
 
     def __init__(self, channels: int, inverse: bool = False) -> None:

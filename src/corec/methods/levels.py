@@ -20,7 +20,7 @@ from corec.methods.densities import SPEED, between
 NODES = 5
 LEAST_RISE = 0.01
 """Of a gain's logarithm from node to node: of two levels, the finer one has the larger gain."""
-LOSS_SCALE = 1e-4
+LOSS_SCALE = 1e-3
 """Brings typical gradients to about where the training loop clips them, at a norm of 0.1."""
 
 

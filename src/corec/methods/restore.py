@@ -16,7 +16,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from corec.codecs import jpeg
-from corec.codecs.base import codec_named
 from corec.methods.joint import Reconstruct
 from corec.training.coding import coded
 from corec.training.proxies import rgb_from_ycbcr, ycbcr_from_rgb
@@ -61,7 +60,6 @@ class Method(nn.Module):
         super().__init__()
         self.settings = settings
         self.compact = None
-        self.codec = codec_named(settings.codec)
         self.reconstruct = Reconstruct(3 if settings.color else 1, False, settings.widths, 2 if settings.color else 1)
 
     def begin(self, share: float) -> None:
@@ -77,7 +75,7 @@ class Method(nn.Module):
         16; draws (N, 6) from draw_steps. Returns the loss and what to log, each a scalar."""
         source = ycbcr_from_rgb(batch) if self.settings.color else batch
         numbers = draws.tolist()
-        damaged, _, steps = coded(source, lambda image, index: self.foreign(image, *numbers[index]), self.codec)
+        damaged, _, steps = coded(source, lambda image, index: self.foreign(image, *numbers[index]))
         restored = self.reconstruct(damaged, steps).float()
         if self.settings.color:
             damaged, restored = rgb_from_ycbcr(damaged), rgb_from_ycbcr(restored)

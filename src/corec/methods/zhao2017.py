@@ -225,9 +225,7 @@ class Method(nn.Module):
         log_steps = steps.log()[:, None]
         description = self.compact(source, log_steps).float()
         shapes, levels = self.shapes(), steps.tolist()
-        received, bits, _ = coded(
-            description, lambda image, index: self.codec.encode(image, levels[index], shapes), self.codec
-        )
+        received, bits, _ = coded(description, lambda image, index: self.codec.encode(image, levels[index], shapes))
         restored = self.picture(self.reconstruct(received, log_steps))
         facts = {"psnr": psnr(restored, batch), "bpp": bits.mean() / batch[0, 0].numel()}
         error = distance(restored, batch)

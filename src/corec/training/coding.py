@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from corec.codecs.base import Codec
+from corec.codecs.base import codec_of
 
 
 class Coded(NamedTuple):
@@ -21,15 +21,15 @@ class Coded(NamedTuple):
     """(N, steps): what their headers tell the networks; None for codecs whose headers do not."""
 
 
-def coded(images: Tensor, write: Callable[[np.ndarray, int], bytes], codec: Codec) -> Coded:
-    """Images (N, C, H, W) in 0..1 as the codec gives them back, clipped and rounded to 8 bits.
+def coded(images: Tensor, write: Callable[[np.ndarray, int], bytes]) -> Coded:
+    """Images (N, C, H, W) in 0..1 as their codecs give them back, clipped and rounded to 8 bits.
 
-    write makes the file of an image uint8 (H, W, C), which is the given one of the batch.
+    write makes the file of an image uint8 (H, W, C), which is the given one of the batch; of any codec.
     """
     levels = (images.detach().float() * 255).round().clamp(0, 255).to(torch.uint8)
     arrays = levels.permute(0, 2, 3, 1).cpu().numpy()
     files = [write(np.ascontiguousarray(array), index) for index, array in enumerate(arrays)]
-    decoded = [codec.decode(file) for file in files]
+    decoded = [codec_of(file).decode(file) for file in files]
     stacked = np.stack([image for image, _ in decoded]).transpose(0, 3, 1, 2)
     tensor = torch.from_numpy(np.ascontiguousarray(stacked)).to(images.device).float() / 255
     told = [condition for _, condition in decoded if condition is not None]

@@ -30,11 +30,12 @@ LATENT_AGREEMENT = 0.5
 """The same for latents, in steps of the finest level's quantiser."""
 
 
-def export(run: Path, name: str, number: int | None = None, default: bool = False, zoo: Path = ZOO) -> int:
-    """Write the averaged weights of a run as model `name`; returns its number.
+def export(run: Path, name: str, number: int | None = None, default: bool = False, zoo: Path = ZOO) -> dict[str, int]:
+    """Write the averaged weights of a run as model `name`; returns the new models' names and numbers.
 
-    A new model gets the next free number. Replacing a model of the same name before 1.0 retires the old
-    number. All networks are checked against torch on a random picture. Raises CorecError.
+    Networks for several codecs are as many models, CODEC-name, which share their files. A new model gets the next free
+    number, or this one (the first of several, and the next ones in order). Replacing a model of the same name before
+    1.0 retires the old number. All networks are checked against torch on a random picture. Raises CorecError.
     """
     checkpoint = run / "checkpoint.pt"
     if not checkpoint.exists():
@@ -44,18 +45,23 @@ def export(run: Path, name: str, number: int | None = None, default: bool = Fals
     method = build(recipe)
     method.load_state_dict(state["average"])
     method.eval()
-    row: dict[str, Any] = {"name": name, "number": number, "method": recipe.method}
     learned = hasattr(method, "tables")
-    row |= write_learned(method, name, zoo) if learned else write_pair(method, name, zoo)
-    row["default"] = default
-    row["training"] = {
+    row = write_learned(method, name, zoo) if learned else write_pair(method, name, zoo)
+    training = {
         "recipe": f"{run.name}.toml",
         "steps": state["step"],
         "seconds": round(state["seconds"]),
         "seed": recipe.seed,
         **state.get("origin", {}),
     }
-    return enter("learned" if learned else "model", row, zoo)
+    also = getattr(method.settings, "also", ())
+    rows = {f"{codec}-{name}": {"codec": codec} for codec in (row["codec"], *also)} if also else {name: {}}
+    numbers = {}
+    for at, (each, own) in enumerate(rows.items()):
+        known = {"name": each, "number": None if number is None else number + at, "method": recipe.method}
+        entry = {**known, **row, **own, "default": default, "training": training}
+        numbers[each] = enter("learned" if learned else "model", entry, zoo)
+    return numbers
 
 
 def write_pair(method: Any, name: str, zoo: Path) -> dict[str, Any]:

@@ -85,6 +85,8 @@ def typed(value: Any, expected: Any) -> Any:
     if expected is float and type(value) is int:
         return float(value)
     if isinstance(value, list | tuple) and getattr(expected, "__origin__", None) is tuple:
+        if inner[1:] == (...,):
+            inner = (inner[0],) * len(value)
         if len(value) != len(inner):
             raise TypeError
         return tuple(typed(v, t) for v, t in zip(value, inner, strict=True))
