@@ -57,9 +57,8 @@ def test_there_and_back(name: str, height: int, width: int, level: int) -> None:
     latents = Latents(source, model)
     assert latents.values.shape[1:] == (-(-height // 16), -(-width // 16))
     gain = latents.tables.gain[level][:, None, None]
-    assert (
-        np.abs((latents_in(data) - latents.values) * gain).max() <= 1.0001
-    )  # the nearest integer, or the second nearest
+    # The nearest integer, or the second nearest.
+    assert np.abs((latents_in(data) - latents.values) * gain).max() <= 1.0001
 
 
 @given(st.lists(st.tuples(st.floats(-9, 9, width=32), st.integers(0, 1)), min_size=1, max_size=20))

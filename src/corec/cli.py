@@ -105,13 +105,14 @@ def compress(
     """
     if sum(wish is not None for wish in (quality, bpp, size)) > 1:
         raise typer.BadParameter("give one of --quality, --bpp and --bytes")
-    codec = codec or pipeline.codec_of_model(model) or codec_by_suffix(sources, output) or "jpeg"
+    codec = (told := codec or pipeline.codec_of_model(model)) or codec_by_suffix(sources, output) or "jpeg"
     suffixes = pipeline.endings()
     if codec not in suffixes:
         raise CodecError(f"no codec {codec!r}; there are: {', '.join(suffixes)}")
     suffix = suffixes[codec][0]
     if not is_folder(sources, output) and Path(output).suffix.lower() not in suffixes[codec]:
-        raise typer.BadParameter(f"a {codec} file ends in {suffix}, and DST is {output}")
+        usual = [suffix] if told else [endings[0] for endings in suffixes.values()]
+        raise typer.BadParameter(f"DST must end in {' or '.join(usual)}, and is {output}")
 
     def work(job: Job, tell: Tell) -> dict[str, Any]:
         picture = read_picture(job.source, background)
