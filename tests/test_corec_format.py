@@ -107,6 +107,12 @@ def test_c6_a_model_of_another_codec_is_refused(monkeypatch: pytest.MonkeyPatch)
             call(pack(Header(0, 0, 40, 30), b""))
 
 
+def test_c11_a_gray_picture_needs_no_luma_of_a_gray_model() -> None:
+    for call in (read, describe):
+        with pytest.raises(CodecError, match="plain-gray is for gray pictures anyway"):
+            call(pack(Header(20, 0, 40, 30, True), b""))
+
+
 def test_c7_a_level_that_the_model_has_not_is_refused() -> None:
     for call in (read, describe):
         with pytest.raises(CodecError, match="model plain-gray has no level 8"):
@@ -143,11 +149,11 @@ NUMBERS = st.integers(0, 2**32 - 1)
 
 
 @settings(max_examples=300, deadline=None)
-@given(NUMBERS, st.integers(0, 255), NUMBERS, NUMBERS, st.binary(max_size=300))
-@example(0, 0, 127, 128, b"")
-@example(2**32 - 1, 255, 2**32 - 1, 2**32 - 1, bytes(200))
-def test_a_header_comes_back(model: int, level: int, width: int, height: int, coded: bytes) -> None:
-    header = Header(model, level, width, height)
+@given(NUMBERS, st.integers(0, 255), NUMBERS, NUMBERS, st.booleans(), st.binary(max_size=300))
+@example(0, 0, 127, 128, False, b"")
+@example(2**32 - 1, 255, 2**32 - 1, 2**32 - 1, True, bytes(200))
+def test_a_header_comes_back(model: int, level: int, width: int, height: int, gray: bool, coded: bytes) -> None:
+    header = Header(model, level, width, height, gray)
     data = pack(header, coded)
     assert accept(data)
     assert unpack(data) == (header, coded)

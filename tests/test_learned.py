@@ -17,11 +17,13 @@ from tiny_learned import tables_of as tables_of_rows
 
 import corec
 from corec import models, runtime, wrap
+from corec.color import luma
 from corec.errors import CodecError, MissingExtraError, ModelError, PictureError, RateError
 from corec.learned import codec
 from corec.learned.codec import Latents, decoded, origin, read, tables_of, write
 from corec.learned.coder import costs
 from corec.models import Learned, learned, learned_named, learned_numbered, model_named, model_numbered
+from corec.picture import Picture
 from corec.pipeline import compress_picture, decompress_picture, describe
 
 
@@ -286,23 +288,34 @@ def test_a_model_is_found_by_name_by_method_and_by_the_kind_of_picture() -> None
         (color, None, "plain-color"),
         (color, "tiny", "plain-color"),
         (gray, "hyper-gray", "hyper-gray"),
+        (gray, "plain-color", "plain-color"),
     ):
         made = compress_picture(source, codec="learned", model=name)
         assert made.model == describe(made.data)["model"] == expected
     assert corec.decompress(corec.compress(color.pixels, codec="learned", gray=True)).shape == (20, 30)
 
 
+@pytest.mark.parametrize("name", ["plain-color", "hyper-color"])
+def test_a_model_for_colour_takes_gray_pictures(name: str) -> None:
+    gray, model = picture(70, 90, True), learned_named(name)
+    color = Picture(np.repeat(gray.pixels[..., None], 3, 2))
+    data, other = write(gray, model, 5), write(color, model, 5)
+    assert data[4:10] == other[4:10] and data[12:] == other[12:]  # between them is the checksum
+    assert read(data).gray and not read(other).gray
+    np.testing.assert_array_equal(read(data).pixels, luma(read(other).pixels))
+
+
 def test_a_model_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    gray = picture(20, 30, True)
+    gray, photo = picture(20, 30, True), picture(20, 30, False)
     for name, message in (
-        ("plain-color", "plain-color has no model for gray pictures"),
+        ("plain-gray", "plain-gray has no model for colour pictures"),
         (
             "large",
             "the learned codec has no model 'large'; there are: plain-gray, plain-color, hyper-gray, hyper-color",
         ),
     ):
         with pytest.raises(ModelError, match=message):
-            compress_picture(gray, codec="learned", model=name)
+            compress_picture(photo, codec="learned", model=name)
     with pytest.raises(ModelError, match="model plain-gray is for the learned codec alone"):
         compress_picture(gray, codec="jpeg", model="plain-gray")
     monkeypatch.setattr(codec, "learned", lambda: ())

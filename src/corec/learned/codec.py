@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from corec import tiles
+from corec import color, tiles
 from corec.errors import CodecError, ModelError, PictureError, RateError
 from corec.learned.coder import Decoder, Encoder, constriction, costs
 from corec.learned.format import NAME, Header, header_bytes, pack, unpack
@@ -53,10 +53,11 @@ def read(data: bytes, progress: Progress | None = None) -> Picture:
     header, coded, model = origin(data)
     known = tables_of(model)
     latents = decoded(coded, header, model, known)
-    pixels = np.empty((header.height, header.width, 3 if model.color else 1), np.uint8)
-    synthesis = net(model, "synthesis")
-    tiles.through(synthesis, latents.transpose(1, 2, 0), pixels, shown, SYNTHESIS, progress)
-    return Picture(pixels if model.color else pixels[..., 0])
+    gray = header.gray or not model.color
+    pixels = np.empty((header.height, header.width, 1 if gray else 3), np.uint8)
+    synthesis, after = net(model, "synthesis"), shown_gray if header.gray else shown
+    tiles.through(synthesis, latents.transpose(1, 2, 0), pixels, after, SYNTHESIS, progress)
+    return Picture(pixels[..., 0] if gray else pixels)
 
 
 def origin(data: bytes) -> tuple[Header, bytes, Learned]:
@@ -71,6 +72,8 @@ def origin(data: bytes) -> tuple[Header, bytes, Learned]:
     refuse_beyond_largest(header.width, header.height)
     if header.level >= len(tables_of(model).gain):
         raise CodecError(f"the file is damaged: model {model.name} has no level {header.level}")
+    if header.gray and not model.color:
+        raise CodecError(f"the file is damaged: model {model.name} is for gray pictures anyway")
     return header, coded, model
 
 
@@ -91,16 +94,18 @@ def describe(data: bytes) -> dict[str, Any]:
 
 
 def model_for(picture: Picture, name: str | None) -> Learned:
-    """The model for a picture: the default one, or that of a name or a method's name. Raises ModelError."""
-    kind = "gray" if picture.gray else "colour"
+    """The model for a picture: the default one, or that of a name or a method's name. Raises ModelError.
+
+    Where there is none for gray, gray pictures are taken by one for colour.
+    """
     if name is None:
         rows = [row for row in learned() if row.default]
     else:
         rows = [row for row in learned() if row.method == name] or [learned_named(name)]
-    for row in rows:
-        if row.color != picture.gray:
+    for row in sorted(rows, key=lambda row: row.color == picture.gray):
+        if row.color or picture.gray:
             return row
-    raise ModelError(f"{name or 'the learned codec'} has no model for {kind} pictures")
+    raise ModelError(f"{name or 'the learned codec'} has no model for {'gray' if picture.gray else 'colour'} pictures")
 
 
 class Latents:
@@ -113,9 +118,13 @@ class Latents:
         self.values = np.empty(shape_of(self.tables, picture.height, picture.width), np.float32)
         """(N, h, w)"""
         pixels = picture.pixels[..., None] if picture.gray else picture.pixels
-        analysis = net(model, "analysis")
+        planes, analysis = 3 if model.color else 1, net(model, "analysis")
         target = self.values.transpose(1, 2, 0)
-        tiles.through(lambda piece: analysis(unit(piece)), pixels, target, np.asarray, ANALYSIS, progress)
+
+        def analysed(piece: np.ndarray) -> np.ndarray:
+            return analysis(np.broadcast_to(unit(piece), (*piece.shape[:2], planes)))
+
+        tiles.through(analysed, pixels, target, np.asarray, ANALYSIS, progress)
 
     @property
     def levels(self) -> int:
@@ -148,7 +157,8 @@ class Latents:
 
     def header(self, level: int) -> Header:
         """The header of a level's file."""
-        return Header(self.model.number, level, self.picture.width, self.picture.height)
+        gray = self.picture.gray and self.model.color
+        return Header(self.model.number, level, self.picture.width, self.picture.height, gray)
 
     def pieces(self, level: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The symbols of a level, int32 (n,), and their tables' numbers (n,), as they are coded."""
@@ -260,6 +270,11 @@ def channel_numbers(piece: slice, shape: tuple[int, ...], level: int) -> np.ndar
 def shown(image: np.ndarray) -> np.ndarray:
     """A synthesis' result as uint8 levels; overflow, which latents from a damaged file may lead to, included."""
     return levels(np.nan_to_num(image.clip(0, 1)))
+
+
+def shown_gray(image: np.ndarray) -> np.ndarray:
+    """The luma of a synthesis' result in colour, as uint8 levels (H, W, 1)."""
+    return color.luma(shown(image))[..., None]
 
 
 def quantised(values: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The .corec file: what stands before the range-coded bytes. docs/format.md has the rules.
 
 43 6f 72   "Cor"
-81         format version 1, bit 7 set
+81         format version 1, bit 7 set; bit 5 set, a1: a gray picture by a model for colour
 LEB128     model number
 1 byte     level
 LEB128     width, height, and number of the bytes that follow the checksum
@@ -19,6 +19,7 @@ NAME = "learned"
 SUFFIXES = (".corec",)
 MAGIC = b"Cor"
 VERSION = 1
+GRAY = 0x20
 LARGEST_NUMBER = (1 << 32) - 1
 
 
@@ -33,6 +34,8 @@ class Header:
     width: int
     height: int
     """Of the picture, in pixels."""
+    gray: bool = False
+    """Whether the picture is the luma of what the model gives, which is for colour."""
 
 
 def accept(data: bytes) -> bool:
@@ -43,7 +46,7 @@ def accept(data: bytes) -> bool:
 def pack(header: Header, coded: bytes) -> bytes:
     """The file."""
     numbers = leb128(header.width) + leb128(header.height) + leb128(len(coded))
-    head = MAGIC + bytes([0x80 | VERSION]) + leb128(header.model) + bytes([header.level]) + numbers
+    head = MAGIC + bytes([0x80 | GRAY * header.gray | VERSION]) + leb128(header.model) + bytes([header.level]) + numbers
     return head + checksum(head, coded) + coded
 
 
@@ -52,7 +55,7 @@ def unpack(data: bytes) -> tuple[Header, bytes]:
 
     Raises EnvelopeError for a later version, CodecError for damage of any kind.
     """
-    version = data[3] & 0x3F
+    version = data[3] & 0x1F
     if version != VERSION:
         raise EnvelopeError(f"the file is of .corec version {version}; this Corec reads version {VERSION}: update it")
     rest = iter(memoryview(data)[4:])
@@ -63,13 +66,14 @@ def unpack(data: bytes) -> tuple[Header, bytes]:
         told = bytes([next(rest), next(rest)])
     except StopIteration:
         raise CodecError("the file is damaged: it ends within its header") from None
-    at = header_bytes(Header(model, level, width, height), length)
+    header = Header(model, level, width, height, bool(data[3] & GRAY))
+    at = header_bytes(header, length)
     if len(data) - at != length:
         what = "ends too early" if len(data) - at < length else "goes on behind its end"
         raise CodecError(f"the file is damaged: it {what} ({len(data)} bytes, not {at + length})")
     if checksum(data[: at - 2], data[at:]) != told:
         raise CodecError("the file is damaged: its checksum differs")
-    return Header(model, level, width, height), data[at:]
+    return header, data[at:]
 
 
 def header_bytes(header: Header, length: int) -> int:
