@@ -300,7 +300,7 @@ def test_a_model_for_colour_takes_gray_pictures(name: str) -> None:
     gray, model = picture(70, 90, True), learned_named(name)
     color = Picture(np.repeat(gray.pixels[..., None], 3, 2))
     data, other = write(gray, model, 5), write(color, model, 5)
-    assert data[4:10] == other[4:10] and data[12:] == other[12:]  # between them is the checksum
+    assert origin(data)[1] == origin(other)[1]
     assert read(data).gray and not read(other).gray
     np.testing.assert_array_equal(read(data).pixels, luma(read(other).pixels))
 
