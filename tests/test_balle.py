@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from corec.errors import ModelError, RecipeError
-from corec.learned.coder import costs
+from corec.learned.coder import cost
 from corec.learned.tables import Tables, read_tables
 from corec.methods import balle2017, hyperprior
 from corec.methods.densities import Factorised, Scaled, log_mass
@@ -474,8 +474,7 @@ def test_tables_cost_what_training_estimates(run: tuple[Recipe, Path]) -> None:
     picture = torch.nn.functional.interpolate(rough, 256, mode="bilinear")
 
     def bits_of(values: Tensor, numbers: Tensor) -> float:
-        symbols, known = values.round().int().numpy().ravel(), numbers.int().expand(values.shape).numpy().ravel()
-        return float(costs(tables, symbols, known).sum())
+        return cost(tables, values.round().int().numpy().ravel(), numbers.int().expand(values.shape).numpy().ravel())
 
     def channels(like: Tensor, level: int) -> Tensor:
         return (level * like.shape[1] + torch.arange(like.shape[1]))[:, None, None]

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny import picture
-from tiny_learned import KINDS, LEVELS, table, tiny_zoo
-from tiny_learned import tables_of as tables_of_rows
+from tiny_learned import KINDS, LEVELS, tiny_zoo
 
 import corec
 from corec import models, runtime, wrap
@@ -21,7 +20,6 @@ from corec.color import luma
 from corec.errors import CodecError, MissingExtraError, ModelError, PictureError, RateError
 from corec.learned import codec
 from corec.learned.codec import Latents, decoded, origin, read, tables_of, write
-from corec.learned.coder import costs
 from corec.models import Learned, learned, learned_named, learned_numbered, model_named, model_numbered
 from corec.picture import Picture
 from corec.pipeline import compress_picture, decompress_picture, describe
@@ -59,30 +57,7 @@ def test_there_and_back(name: str, height: int, width: int, level: int) -> None:
     latents = Latents(source, model)
     assert latents.values.shape[1:] == (-(-height // 16), -(-width // 16))
     gain = latents.tables.gain[level][:, None, None]
-    # The nearest integer, or the second nearest.
-    assert np.abs((latents_in(data) - latents.values) * gain).max() <= 1.0001
-
-
-@given(st.lists(st.tuples(st.floats(-9, 9, width=32), st.integers(0, 1)), min_size=1, max_size=20))
-def test_a_latent_moves_only_where_the_bits_saved_are_worth_the_error(latents: list[tuple[float, int]]) -> None:
-    known = tables_of_rows([table(0.5, 2), table(3.0, 6)])
-    values, numbers = np.array([v for v, _ in latents], np.float32), np.array([n for _, n in latents])
-    found = codec.thrifty(values, numbers, known)
-    for value, number, symbol in zip(values.astype(float), numbers, found, strict=True):
-        near = {int(np.floor(value)), int(np.ceil(value)), int(np.rint(value))}
-
-        def price(at: int, value: float = value, number: int = number) -> float:
-            bits = costs(known, np.array([at], np.int32), np.array([number]))[0]
-            return float(bits + codec.WORTH * (at - value) ** 2)
-
-        assert int(symbol) in near and price(int(symbol)) <= min(map(price, near)) + 1e-4
-
-
-def test_latents_beyond_all_bounds_are_still_written() -> None:
-    known = tables_of_rows([table(0.5, 2)])
-    values = np.array([2.0**31, -(2.0**32), 2.0**30 + 7], np.float32)
-    found = codec.thrifty(values, np.zeros(3, int), known)
-    assert found.tolist() == [2**31 - 1, -(2**31), 2**30]
+    assert np.abs((latents_in(data) - latents.values) * gain).max() <= 0.5001
 
 
 def escapes(latents: Latents, level: int) -> int:
@@ -105,7 +80,7 @@ def test_the_size_is_known_before_the_file(name: str) -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_many_symbols_fall_outside_their_tables(name: str) -> None:
     latents = Latents(source_for(name, 100, 100), learned_named(name))
-    assert sum(escapes(latents, level) for level in range(LEVELS)) > 30, "or the other tests would see none"
+    assert sum(escapes(latents, level) for level in range(LEVELS)) > 100, "or the other tests would see none"
 
 
 def test_pieces_may_end_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,6 +402,6 @@ def test_the_facts_of_a_file() -> None:
         "width": 200,
         "height": 31,
         "bytes": len(data),
-        "header_bytes": 12,
+        "header_bytes": 13,
         "bpp": 8 * len(data) / (31 * 200),
     }

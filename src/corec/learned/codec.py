@@ -15,7 +15,7 @@ import numpy as np
 
 from corec import color, tiles
 from corec.errors import CodecError, ModelError, PictureError, RateError
-from corec.learned.coder import Decoder, Encoder, constriction, costs
+from corec.learned.coder import Decoder, Encoder, constriction, cost
 from corec.learned.format import NAME, Header, header_bytes, pack, unpack
 from corec.learned.tables import Tables, tables
 from corec.models import ZOO, Learned, learned, learned_named, learned_numbered
@@ -29,11 +29,6 @@ SIDE_STRIDE = 4
 """Latents a number of the hyperprior, along each side."""
 PIECE = 1 << 20
 """Symbols that are coded together."""
-WORTH = 6.0
-"""Bits that are spent to spare a latent a squared error of one quantiser step. A uniform quantiser at a high rate has
-a slope of 6 / ln 2 = 8.7."""
-FARTHEST = 1 << 30
-"""Latents beyond it are rounded to the nearest integer, whose neighbour may not be an int32."""
 MEANS = 16
 """The hyperprior tells means in sixteenths."""
 ANALYSIS = 1024, 64, 64
@@ -140,7 +135,7 @@ class Latents:
 
     def size(self, level: int) -> float:
         """The bytes of a level's file, to within 0.1 % and 4, without making it."""
-        coded = sum(costs(self.tables, *piece).sum() for piece in self.pieces(level)) / 8
+        coded = sum(cost(self.tables, symbols, numbers) for symbols, numbers in self.pieces(level)) / 8
         return header_bytes(self.header(level), int(coded)) + coded
 
     def within(self, size: int) -> tuple[bytes, int]:
@@ -170,7 +165,7 @@ class Latents:
         prior = Prior(self.model, self.tables, level, self.values.shape, side)
         for piece in pieces_of(self.values.size):
             numbers, means, gains = prior.at(piece)
-            yield thrifty(gains * self.values.reshape(-1)[piece] - means, numbers, self.tables), numbers
+            yield quantised(gains * self.values.reshape(-1)[piece] - means), numbers
 
     def side(self, level: int) -> np.ndarray:
         """The numbers that the hyperprior sends ahead: int32 (M, h / 4, w / 4), rounded up."""
@@ -282,15 +277,6 @@ def quantised(values: np.ndarray) -> np.ndarray:
     if not np.isfinite(values).all():
         raise ModelError("a network gave something that is no number")
     return np.rint(values.astype(np.float64)).clip(-(1 << 31), (1 << 31) - 1).astype(np.int32)
-
-
-def thrifty(values: np.ndarray, numbers: np.ndarray, known: Tables) -> np.ndarray:
-    """Each the nearest int32 or the second nearest, if the bits that saves are worth it; by these tables (n,)."""
-    nearest = quantised(values)
-    other = nearest + np.where(values > nearest, 1, -1).astype(np.int32)
-    saved = costs(known, nearest, numbers) - costs(known, other, numbers)
-    lost = np.square(other - values) - np.square(nearest - values)
-    return np.where((saved > WORTH * lost) & (abs(values) < FARTHEST), other, nearest)
 
 
 def whole(values: np.ndarray) -> np.ndarray:
