@@ -71,7 +71,7 @@ def main() -> None:
     path = HERE / "expected.toml"
     names = wanted()
     kept = {Path(row["file"]).stem: row for row in tomllib.loads(path.read_text(encoding="utf-8"))["golden"]}
-    kept = {name: row for name, row in kept.items() if name in names}
+    kept = {name: row for name, row in kept.items() if name in names and row["number"] == names[name][0]}
     there = {*OURS, *(row[key] for row in kept.values() for key in ("file", "pixels"))}
     for old in HERE.iterdir():
         if old.is_file() and old.name not in there:
