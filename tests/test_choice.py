@@ -106,7 +106,7 @@ class TestLikely:
     def test_near_a_border_it_is_both_sides(self, rows: Rows) -> None:
         spectrum = Spectrum(self.SOURCE)
         step = spectrum.forecast(1).step(1500)
-        for factor, expected in ((1.1, ["gray-half", "gray-full"]), (0.9, ["gray-half", "gray-full"]), (1.3, None)):
+        for factor, expected in ((1.1, ["gray-half", "gray-full"]), (0.9, ["gray-half", "gray-full"]), (1.6, None)):
             rows(gray_half={"pays": factor * step / spectrum.lost(2)}, gray_full={"pays": 1e-3})
             assert self.names() == (expected or ["gray-full"])
         rows(gray_half={"pays": 1e3}, gray_full={"pays": 1.1 * step})

@@ -21,7 +21,7 @@ from corec.wrap import Progress, fills, read, write, write_within
 
 SAMPLE = 1024
 """Of pictures of more pixels than this squared a central part of that many pixels is looked at."""
-BORDER = 0.2
+BORDER = 0.4
 """Natural logarithm of a ratio of steps: so near to where a model begins to pay its neighbours are tried too."""
 FINE = 2.0
 """Where a row does not say what it pays, the codec alone is tried below so many times the finest trained step."""

@@ -18,9 +18,9 @@ from corec.evaluation.targets import Target
 from corec.models import learned
 
 PICTURES = "kodak"
-QUICK = ("jpeg", "jpeg-best", "jpeg2000", "webp", "heic")
+QUICK = ("jpeg", "jpeg-best", "jpeg2000", "webp")
 """Anchors that write a file of these pictures in a fraction of a second."""
-TARGETS = [Target("", rate) for rate in (0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5)]
+TARGETS = [Target("", rate) for rate in (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5)]
 NAME_OF_2017 = (
     "The curve published as that of 2017 is the very one published as that of 2018's factorised prior, and most likely "
     "of the latter."
