@@ -47,7 +47,7 @@ def plot(results: Results) -> bytes:
         known = dict(zip(labels, lines, strict=True)) | {
             label: line for line, label in zip(*row[0].get_legend_handles_labels(), strict=True)
         }
-        figure.legend(known.values(), known, loc="outside lower center", ncols=6, frameon=False)
+        figure.legend(known.values(), known, loc="outside lower center", ncols=5, frameon=False)
     count = len(results.images)
     kind = "luma" if results.request.gray else "RGB"
     figure.suptitle(f"{results.request.folder.name}: means of {count} picture{'s' if count > 1 else ''}, {kind}")
