@@ -16,7 +16,7 @@ from PIL import Image
 from corec import cli, pipeline
 from corec.cli import main
 from corec.errors import CodecError, ModelError
-from corec.models import models
+from corec.models import learned, models
 from corec.picture import Picture
 from corec.pipeline import Compressed
 
@@ -368,7 +368,7 @@ def test_too_few_bytes_are_one_line(run: Run) -> None:
 
 @real
 def test_models(run: Run) -> None:
-    names = [model.name for model in models()]
+    names = [model.name for model in (*models(), *learned())]
     assert [line.split()[0] for line in run("models")[1][1:]] == names
     assert [json.loads(line)["name"] for line in run("models", "--json")[1]] == names
 
