@@ -98,13 +98,12 @@ def print_networks(sizes: list[tuple[int, int]], gray: bool, threads: int, runs:
         reference = Network(rec_cnn(planes), threads)
         basis = network_seconds(reference, (height, width, planes), 1, 1, runs)
         print(f"| RecCNN, Jiang et al. 2017 | {width}x{height} | {basis:.2f} | 1 |", flush=True)
-        for model in models():
-            if not model.default or model.restores or model.color == gray:
-                continue
+        pairs = {m.reconstruct: m for m in models() if m.default and not m.restores and m.color != gray}
+        for model in pairs.values():  # several models may share one
             for name, shrink, grow in ((model.compact, 1, model.scale), (model.reconstruct, model.scale, 1)):
                 shape = (height // shrink, width // shrink, planes)
                 network = Network((ZOO / name).read_bytes(), threads)
-                seconds = network_seconds(network, shape, len(model.shapes), grow / shrink, runs)
+                seconds = network_seconds(network, shape, len(wrap.bounds(model)[0]), grow / shrink, runs)
                 label = name.removesuffix(".onnx")
                 print(f"| {label} | {width}x{height} | {seconds:.2f} | {seconds / basis:.3f} |", flush=True)
 
