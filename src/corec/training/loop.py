@@ -18,8 +18,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.optim import Adam, Optimizer
 
 from corec.errors import RecipeError
+from corec.training import muon
 from corec.training.data import Photographs
 from corec.training.recipe import Recipe, fill
 
@@ -51,6 +53,15 @@ def build(recipe: Recipe) -> Any:
     return module.Method(fill(module.Settings, recipe.settings, "settings"))
 
 
+def optimizers_for(method: nn.Module, recipe: Recipe) -> list[Optimizer]:
+    """Those that a recipe asks for; each has weights of its own."""
+    weights = [*method.parameters()]
+    matrices = [weight for weight in weights if recipe.optimizer == "muon" and muon.fits(weight)]
+    others = [weight for weight in weights if not any(weight is matrix for matrix in matrices)]
+    adam = Adam(others, lr=recipe.learning_rate)
+    return [adam, muon.Muon(matrices, lr=recipe.learning_rate)] if matrices else [adam]
+
+
 def train(
     recipe: Recipe,
     data: Path,
@@ -70,9 +81,9 @@ def train(
             raise RecipeError(f"a batch of {recipe.batch} cannot be shared equally by {world} processes")
         torch.manual_seed(recipe.seed)
         method = build(recipe).to(device, memory_format=torch.channels_last)
-        optimizer = torch.optim.Adam(method.parameters(), lr=recipe.learning_rate)
+        optimizers = optimizers_for(method, recipe)
         photographs = Photographs(data, recipe.settings.get("color", False))
-        average, step, before = begin(recipe, run, method, optimizer, photographs, device)
+        average, step, before = begin(recipe, run, method, optimizers, photographs, device)
         held_out = photographs.validation_batch(recipe.crop, VALIDATION_PICTURES) if rank == 0 else None
         if rank == 0:
             prepare(run, step)
@@ -82,7 +93,7 @@ def train(
         coming = stack.enter_context(closing(batches(photographs, recipe, step, device.type == "cuda")))
         while not stop:
             method.begin(step / recipe.steps)
-            for group in optimizer.param_groups:
+            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
                 group["lr"] = learning_rate(recipe, step) * method.rate
             generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
             draws = method.draw_steps(recipe.batch, generator)
@@ -90,11 +101,12 @@ def train(
             torch.manual_seed(int(torch.randint(1 << 62, (), generator=generator)) + rank)
             batch = next(coming)[rank::world].to(device, memory_format=torch.channels_last, non_blocking=True)
             loss, facts = forward(method, batch, draws[rank::world].to(device))
-            optimizer.zero_grad(set_to_none=True)
+            method.zero_grad()
             loss.backward()
             share_gradients(method, world)
             nn.utils.clip_grad_norm_(method.parameters(), 0.1)
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
             step += 1
             follow(average, method.state_dict(), min(recipe.average, step / (step + 10)))
             now = time.monotonic()
@@ -108,7 +120,7 @@ def train(
             if step % LOG_STEPS == 0 or step == recipe.steps:
                 log(run, step, seconds, {"loss": loss.detach(), **facts}, report)
             if due:
-                save(run / "checkpoint.pt", recipe, method, optimizer, average, step, seconds, origin)
+                save(run / "checkpoint.pt", recipe, method, optimizers, average, step, seconds, origin)
                 if held_out is not None:
                     log(run, step, seconds, validate(method, average, held_out, device), report)
                 saved = time.monotonic()
@@ -155,18 +167,19 @@ def begin(
     recipe: Recipe,
     run: Path,
     method: Any,
-    optimizer: torch.optim.Optimizer,
+    optimizers: list[Optimizer],
     photographs: Photographs,
     device: torch.device,
 ) -> tuple[dict[str, Tensor], int, float]:
-    """Put a run's last or first state into method and optimizer; averaged weights, steps and seconds so far."""
+    """Put a run's last or first state into method and optimizers; averaged weights, steps and seconds so far."""
     checkpoint = run / "checkpoint.pt"
     if checkpoint.exists():
         state = load(checkpoint, device)
         refuse_other(recipe, fill(Recipe, state["recipe"], str(checkpoint)), checkpoint)
         try:
             method.load_state_dict(state["method"])
-            optimizer.load_state_dict(state["optimizer"])
+            for optimizer, own in zip(optimizers, state["optimizer"], strict=True):
+                optimizer.load_state_dict(own)
         except (RuntimeError, ValueError, KeyError) as error:
             raise RecipeError(f"{checkpoint} does not fit the networks of this version: {error}") from error
         return state["average"], state["step"], state["seconds"]
@@ -317,7 +330,7 @@ def save(
     path: Path,
     recipe: Recipe,
     method: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: list[Optimizer],
     average: dict[str, Tensor],
     step: int,
     seconds: float,
@@ -327,7 +340,7 @@ def save(
     state = {
         "recipe": vars(recipe),
         "method": method.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "optimizer": [optimizer.state_dict() for optimizer in optimizers],
         "average": average,
         "step": step,
         "seconds": seconds,

@@ -12,7 +12,7 @@ RECIPES = Path(__file__).parent / "recipes"
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run. Lengths are steps, sizes pixels, rates those of Adam."""
+    """One training run. Lengths are steps, sizes pixels."""
 
     method: str
     """Module of corec.methods that trains it."""
@@ -22,7 +22,10 @@ class Recipe:
     """Length of the run; the learning rate falls to zero over it (a cosine)."""
     batch: int = 8
     crop: int = 128
+    optimizer: str = "adam"
+    """adam, or muon: that for the weights of convolutions, Adam for all others."""
     learning_rate: float = 1e-3
+    """Adam's, and Muon's over what it is multiplied by there."""
     warm_up: int = 200
     average: float = 0.998
     """Decay of the running mean of the weights, which is what is exported."""
@@ -33,6 +36,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if min(self.steps, self.batch) < 1:
             raise RecipeError("steps and batch must be at least 1")
+        if self.optimizer not in ("adam", "muon"):
+            raise RecipeError(f"optimizer must be adam or muon, not {self.optimizer!r}")
         if self.crop < 32:
             raise RecipeError(f"crop must be at least 32, not {self.crop}")
 
