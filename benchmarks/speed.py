@@ -102,13 +102,15 @@ def print_networks(sizes: list[tuple[int, int]], gray: bool, threads: int, runs:
         for model in pairs.values():  # several models may share one
             for name, shrink, grow in ((model.compact, 1, model.scale), (model.reconstruct, model.scale, 1)):
                 shape = (height // shrink, width // shrink, planes)
-                network = Network((ZOO / name).read_bytes(), threads)
+                network: wrap.Net = Network((ZOO / name).read_bytes(), threads)
+                if name == model.reconstruct and model.both_ways:
+                    network = wrap.both_ways(network)
                 seconds = network_seconds(network, shape, len(wrap.bounds(model)[0]), grow / shrink, runs)
                 label = name.removesuffix(".onnx")
                 print(f"| {label} | {width}x{height} | {seconds:.2f} | {seconds / basis:.3f} |", flush=True)
 
 
-def network_seconds(network: Network, shape: tuple[int, ...], tables: int, ratio: float, runs: int) -> float:
+def network_seconds(network: wrap.Net, shape: tuple[int, ...], tables: int, ratio: float, runs: int) -> float:
     """Seconds for one pass over noise of a shape, in the tiles that wrap.py uses.
 
     ratio: the source's size over the target's, as far as the network makes it smaller or larger.

@@ -153,3 +153,12 @@ def test_progress_ends_at_one() -> None:
     assert shares == sorted(shares)
     assert shares[-1] == 1
     assert len(shares) > 1
+
+
+def test_looking_both_ways_prefers_neither() -> None:
+    random = np.random.default_rng(1)
+    image, slopes = random.random((8, 12, 1), np.float32), np.arange(12, dtype=np.float32)
+    net = wrap.both_ways(lambda image, step: image * step * slopes[: image.shape[1], None])
+    one, other = net(image, np.float32(2)), net(image.transpose(1, 0, 2), np.float32(2)).transpose(1, 0, 2)
+    np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(one, image * (slopes[:12, None] + slopes[:8, None, None]), rtol=1e-6)

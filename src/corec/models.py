@@ -50,6 +50,10 @@ class Model:
     forecast gives the picture (corec.forecast), in levels; for a model of half the size, in multiples of what halving
     loses. None: not known, and found out for each picture. benchmarks/choice.py measures it."""
 
+    both_ways: bool = False
+    """Whether the reconstruction network looks at the decoded image as it is and with rows and columns exchanged: the
+    mean of the two is some hundredths of a decibel better than either."""
+
     @property
     def restores(self) -> bool:
         """Whether it is for plain files of anybody (restore), not for our own (compress, decompress)."""

@@ -128,6 +128,8 @@ def reconstruct(
 ) -> None:
     """Fill pixels, uint8 (H, W, 1) luma or (H, W, 3) sRGB, from a decoded image by a model's second network."""
     net = net_of(model.reconstruct, model.reconstruct_sha256)
+    if model.both_ways:
+        net = both_ways(net)
     after = color.rgb_from_ycbcr if model.color else levels
     through(net, decoded, np.clip(condition, *bounds(model)), pixels, unit, after, TILE // model.scale, progress)
 
@@ -135,6 +137,16 @@ def reconstruct(
 def net_of(file: str, sha256: str) -> Net:
     """A network of the zoo; what leaves its image as it is, if there is none."""
     return network(ZOO / file, sha256) if file else lambda image, condition: image
+
+
+def both_ways(net: Net) -> Net:
+    """The mean of what a network makes of an image and of the same with rows and columns exchanged."""
+
+    def mean(image: np.ndarray, condition: np.ndarray) -> np.ndarray:
+        exchanged = net(image.transpose(1, 0, 2), condition).transpose(1, 0, 2)
+        return (net(image, condition) + exchanged) / 2
+
+    return mean
 
 
 def bounds(model: Model) -> tuple[np.ndarray, np.ndarray]:

@@ -55,6 +55,8 @@ class Method(nn.Module):
 
     rate = 1.0
     """By what the recipe's learning rate is multiplied."""
+    both_ways = True
+    """See corec.models.Model."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
