@@ -38,6 +38,20 @@ def test_any_size_comes_back(height: int, width: int, gray: bool) -> None:
     assert pixels.dtype == np.uint8
 
 
+@pytest.mark.parametrize("adobe", [True, False])
+def test_a_file_that_holds_rgb_is_taken(adobe: bool) -> None:
+    image = Image.fromarray(picture(40, 56, False).pixels)
+    data = file(0, 0, False, image, keep_rgb=True)
+    marker = b"\xff\xee\x00\x0eAdobe"
+    if not adobe:  # told by the components' names then
+        at = data.index(marker)
+        data = data[:at] + data[at + 16 :]
+    restored = restore(data).astype(int)
+    assert 0 < np.abs(restored - np.asarray(image)).mean() < 30
+    fine = restore(file(0, 0, False, image, keep_rgb=True, quality=100)).astype(int)
+    assert np.abs(fine - np.asarray(image)).max() <= 4  # through YCbCr and back
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -66,6 +80,7 @@ def test_a_file_with_nothing_to_repair_is_left_as_it_is(gray: bool) -> None:
         with Image.open(io.BytesIO(data)) as image:
             difference = np.abs(restore(data).astype(int) - np.asarray(image))
         assert (difference.max() <= 2) == same  # of the colour transform's rounding
+        assert restorer_of(data, None).is_plain == same
 
 
 def test_a_camera_held_upright_gives_an_upright_picture() -> None:

@@ -168,7 +168,7 @@ def restore(
     def work(job: Job, tell: Tell) -> dict[str, Any]:
         data = read_bytes(job.source)
         row = pipeline.restorer_of(data, model)
-        picture = pipeline.restore_picture(data, row.name, progress=tell)
+        picture = pipeline.restore_picture(data, model, progress=tell)
         with aside(job.target) as path:
             write_picture(picture, path)
         width, height = picture.width, picture.height

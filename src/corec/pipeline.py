@@ -149,8 +149,9 @@ def decompress_picture(data: bytes, progress: Progress | None = None) -> Picture
 def restore(data: bytes, *, model: str | None = None) -> np.ndarray:
     """The picture of any JPEG file, its coding artefacts removed: uint8, (H, W) luma or (H, W, 3) sRGB, upright.
 
-    model: a name from corec.models(), else the one for gray or colour files. Raises CorecError for other files, damaged
-    ones, and those that compress wrote, which hold more than they show.
+    model: a name from corec.list_models(), else the one for gray or colour files. Files that have nothing to repair are
+    left as they are. Raises CorecError for other files, damaged ones, and those that compress wrote, which hold more
+    than they show.
     """
     return restore_picture(data, model).pixels
 
@@ -162,15 +163,17 @@ def restore_picture(data: bytes, model: str | None = None, progress: Progress | 
     # One table or three instead of two: the networks know luma's and chroma's.
     chroma = condition[1:].mean() if len(condition) > 1 else condition[0]
     condition = np.array([condition[0], chroma] if row.color else condition[:1])
-    if condition[0] < np.log(FINE):
-        row, condition = plain(jpeg.NAME, row.color, jpeg.STEPS), NO_CONDITION
+    condition = NO_CONDITION if row.is_plain else condition
     pixels = np.empty_like(decoded)
     reconstruct(decoded, condition, row, pixels, progress)
     return as_picture(jpeg.with_metadata_of(data, pixels if row.color else pixels[..., 0]))
 
 
 def restorer_of(data: bytes, name: str | None) -> Model:
-    """The model that restores a JPEG file, of this name or by default; from its headers alone. Raises CorecError."""
+    """The model that restores a JPEG file, of this name or by default; plain for one that has nothing to repair.
+
+    From its headers alone. Raises CorecError.
+    """
     if corec_file.accept(data):
         raise CodecError("restore repairs JPEG files, and this is Corec's own: decompress gives its picture")
     container = codec_of(data)
@@ -184,14 +187,15 @@ def restorer_of(data: bytes, name: str | None) -> Model:
         fitting = [row for row in models() if row.restores and row.default and row.color == colors]
         if not fitting:
             raise ModelError(f"there is no model that restores {'colour' if colors else 'gray'} files")
-        return fitting[0]
-    row = model_named(name)
+        row = fitting[0]
+    else:
+        row = model_named(name)
     if not row.restores:
         raise ModelError(f"model {name} is for compress: it restores nothing")
     if row.color != colors:
         kind, needs = ("colour", "a gray model") if colors else ("gray", "a colour model")
         raise ModelError(f"the picture is {kind}, and {name} is {needs}")
-    return row
+    return plain(jpeg.NAME, row.color, jpeg.STEPS) if jpeg.log_steps(data)[0] < math.log(FINE) else row
 
 
 def describe(data: bytes) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from corec.codecs import trellis
 from corec.codecs.base import Shapes
+from corec.codecs.rgb import ycbcr_of
 from corec.codecs.trellis import ZIGZAG
 from corec.errors import CodecError
 
@@ -121,16 +122,24 @@ def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
 def decode(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     """The image of a JPEG file, uint8 (H, W, 1) luma or (H, W, 3) YCbCr, and each table's mean log step.
 
-    Raises CodecError for damaged files and for anything but 8-bit gray and YCbCr.
+    Raises CodecError for damaged files and for anything but 8-bit gray and colour.
     """
     with opened(data) as picture:
         refuse_others(picture)
-        tables = np.array([table for _, table in sorted(picture.quantization.items())], np.int64)
-        if picture.mode == "RGB":
+        foreign = holds_rgb(picture)
+        if picture.mode == "RGB" and not foreign:
             picture.draft("YCbCr", picture.size)
         pixels = np.asarray(picture)
-    steps = np.log(np.maximum(tables, 1)).mean(1)  # a damaged file's table may hold 0
-    return (pixels[..., None] if pixels.ndim == 2 else pixels), steps
+    if foreign:
+        pixels = ycbcr_of(pixels)
+    return (pixels[..., None] if pixels.ndim == 2 else pixels), log_steps(data)
+
+
+def log_steps(data: bytes) -> np.ndarray:
+    """Each quantisation table's mean log step, from the header. Raises CodecError."""
+    with opened(data) as picture:
+        tables = np.array([table for _, table in sorted(picture.quantization.items())], np.int64)
+    return np.asarray(np.log(np.maximum(tables, 1)).mean(1))  # a damaged file's table may hold 0
 
 
 def with_metadata_of(data: bytes, pixels: np.ndarray) -> Image.Image:
@@ -148,16 +157,24 @@ def size(data: bytes) -> tuple[int, int]:
 
 
 def colors(data: bytes) -> bool:
-    """Whether a file holds YCbCr, not luma alone; from its header. Raises CodecError for what is neither."""
+    """Whether a file is in colour, not luma alone; from its header. Raises CodecError for what is neither."""
     with opened(data) as picture:
         refuse_others(picture)
         return picture.mode == "RGB"
 
 
 def refuse_others(picture: JpegImageFile) -> None:
-    """Raise CodecError for anything but 8-bit gray and YCbCr."""
+    """Raise CodecError for anything but 8-bit gray and colour."""
     if picture.mode not in ("L", "RGB"):
-        raise CodecError(f"a JPEG file of mode {picture.mode} is none of ours: only gray and YCbCr")
+        raise CodecError(f"the JPEG file is {picture.mode}; Corec takes gray and colour (YCbCr or RGB)")
+
+
+def holds_rgb(picture: JpegImageFile) -> bool:
+    """Whether the components are red, green and blue, by libjpeg's rules: a file need not say so in one place."""
+    if picture.mode != "RGB" or "jfif" in picture.info:
+        return False
+    told = picture.info.get("adobe_transform")
+    return told == 0 if told is not None else [part[0] for part in picture.layer] == [*b"RGB"]
 
 
 @contextmanager
