@@ -15,22 +15,12 @@ from PIL import Image
 
 from corec import cli, pipeline
 from corec.cli import main
-from corec.errors import CodecError, ModelError
+from corec.errors import CodecError
 from corec.models import learned, models
 from corec.picture import Picture
 from corec.pipeline import Compressed
 
 KEYS = ["source", "output", "bytes", "bpp", "model", "codec", "setting", "runs", "width", "height", "seconds"]
-
-
-def has_models() -> bool:
-    try:
-        return {m.color for m in models() if m.default} == {True, False}
-    except ModelError:
-        return False
-
-
-real = pytest.mark.skipif(not has_models(), reason="the zoo has no models yet")
 
 
 def photo(path: Path, width: int = 48, height: int = 40, mode: str = "RGB") -> Path:
@@ -332,7 +322,6 @@ def test_the_bar_is_for_terminals_and_json_for_pipes(tmp_path: Path) -> None:
     assert "1/1 a.jpg" in shown and "corec: a.jpg: " in shown
 
 
-@real
 def test_there_and_back(run: Run) -> None:
     for mode in ("RGB", "L"):
         photo(Path("a.png"), 97, 65, mode)
@@ -351,14 +340,12 @@ def test_there_and_back(run: Run) -> None:
             assert np.abs(np.array(one, float) - np.array(other, float)).mean() < 12
 
 
-@real
 def test_gray_drops_the_colours(run: Run) -> None:
     photo(Path("a.png"))
     assert run("compress", "a.png", "-o", "a.jpg", "--gray")[0] == 0
     assert look("a.jpg")[1] == "L"
 
 
-@real
 def test_too_few_bytes_are_one_line(run: Run) -> None:
     photo(Path("a.png"))
     status, out, err = run("compress", "a.png", "-o", "a.jpg", "--bytes", "20")
@@ -366,14 +353,12 @@ def test_too_few_bytes_are_one_line(run: Run) -> None:
     assert "smallest" in err[0] and files() == {"a.png"}
 
 
-@real
 def test_models(run: Run) -> None:
     names = [model.name for model in (*models(), *learned())]
     assert [line.split()[0] for line in run("models")[1][1:]] == names
     assert [json.loads(line)["name"] for line in run("models", "--json")[1]] == names
 
 
-@real
 def test_demo(run: Run) -> None:
     pytest.importorskip("skimage")
     status, out, err = run("demo", "-o", "demo")

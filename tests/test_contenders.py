@@ -104,13 +104,18 @@ def test_a_row_is_known_by_the_networks_it_may_come_from(folder: Path, monkeypat
 
 def test_a_row_is_known_by_the_learned_models_files(folder: Path, tmp_path: Path) -> None:
     with tiny_learned.tiny_zoo(tmp_path) as zoo:
-        before = keys(folder, ["learned", "hyper-gray"])
+        before = keys(folder, ["learned", "hyper-gray", "hyper-color"])
         manifest = zoo / "manifest.toml"
         digest = models.learned_named("plain-gray").sha256["tables"]
         manifest.write_text(manifest.read_text().replace(digest, "0" * 64))
         models.read_manifest.cache_clear()
         after = keys(folder, ["learned", "hyper-gray"])
+        digest = models.learned_named("hyper-color").sha256["tables"]  # which takes gray pictures, too
+        manifest.write_text(manifest.read_text().replace(digest, "1" * 64))
+        models.read_manifest.cache_clear()
+        last = keys(folder, ["hyper-color"])
     assert after["learned"] != before["learned"] and after["hyper-gray"] == before["hyper-gray"]
+    assert last["hyper-color"] != before["hyper-color"]
 
 
 @pytest.mark.usefixtures("zoo")

@@ -14,7 +14,7 @@ from corec import models as models_module
 from corec import wrap
 from corec.codecs.base import codec_named
 from corec.errors import ModelError
-from corec.models import ZOO, Model, learned, model_named, model_numbered, models, read_manifest
+from corec.models import ZOO, learned, model_named, model_numbered, models, read_manifest
 from corec.pipeline import compress_picture, decompress_picture
 from corec.runtime import network
 from corec.wrap import bounds
@@ -127,17 +127,6 @@ def test_networks_are_told_the_step_within_the_trained_range(zoo: Path) -> None:
     np.testing.assert_allclose(coarsest, np.log([80]))
 
 
-def shipped() -> tuple[Model, ...]:
-    try:
-        return models()
-    except ModelError:
-        return ()
-
-
-shipping = pytest.mark.skipif(not shipped(), reason="the zoo has no models yet")
-
-
-@shipping
 def test_shipped_numbers_and_names_are_unique_and_never_reused() -> None:
     rows, _, retired = read_manifest()
     numbers = [model.number for model in rows]
@@ -146,9 +135,8 @@ def test_shipped_numbers_and_names_are_unique_and_never_reused() -> None:
     assert len({model.name for model in rows}) == len(rows)
 
 
-@shipping
 def test_shipped_files_are_whole_and_small() -> None:
-    for model in shipped():
+    for model in models():
         sizes = []
         for name, checksum in ((model.compact, model.compact_sha256), (model.reconstruct, model.reconstruct_sha256)):
             if model.restores and not name:
@@ -160,16 +148,14 @@ def test_shipped_files_are_whole_and_small() -> None:
     assert sum(path.stat().st_size for path in ZOO.iterdir()) <= 40 << 20
 
 
-@shipping
 def test_nothing_else_lies_in_the_zoo() -> None:
-    named = {name for model in shipped() for name in (model.compact, model.reconstruct) if name}
+    named = {name for model in models() for name in (model.compact, model.reconstruct) if name}
     named |= {name for model in learned() for name in model.files.values()}
     assert {path.name for path in ZOO.iterdir()} == named | {"manifest.toml"}
 
 
-@shipping
 def test_shipped_rows_agree_with_their_codec() -> None:
-    for model in shipped():
+    for model in models():
         assert model.scale in (1, 2)
         finest, coarsest = codec_named(model.codec).STEPS
         assert finest <= model.steps[0] < model.steps[1]

@@ -19,7 +19,7 @@ class Network:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = False  # tiles are few and large: give their memory back
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what goes wrong is told by our own errors
         try:
             self.session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises a dozen kinds

@@ -158,8 +158,8 @@ def families() -> list[str]:
 
 def facts_of_models(name: str, gray: bool) -> list[dict[str, Any]]:
     """What a contender's files depend on: all facts of models that it may use but how they were trained, digests of the
-    networks among them. gray: for luma alone."""
-    held = [model for model in contender(name).models if not (gray and model.color)]
+    networks among them. gray: for luma alone, which networks in front of a codec need one of their own for."""
+    held = [model for model in contender(name).models if isinstance(model, Learned) or not (gray and model.color)]
     return [{key: value for key, value in vars(model).items() if key != "training"} for model in held]
 
 

@@ -48,7 +48,7 @@ def export(run: Path, name: str, number: int | None = None, default: bool = Fals
     learned = hasattr(method, "tables")
     row = write_learned(method, name, zoo) if learned else write_pair(method, name, zoo)
     training = {
-        "recipe": f"{run.name}.toml",
+        "recipe": f"{recipe.name or run.name}.toml",
         "steps": state["step"],
         "seconds": round(state["seconds"]),
         "seed": recipe.seed,
@@ -80,6 +80,7 @@ def write_pair(method: Any, name: str, zoo: Path) -> dict[str, Any]:
         "shapes": [[round(float(v), 4) for v in shape] for shape in shapes],
         "compact": "",
         "compact_sha256": "",
+        "both_ways": getattr(method, "both_ways", False),
     }
     steps = len(codec_named(settings.codec).condition(settings.steps[0], row["shapes"]))
     for part, size in (("compact", 64), ("reconstruct", 64 // scale)):

@@ -180,7 +180,7 @@ def begin(
             method.load_state_dict(state["method"])
             for optimizer, own in zip(optimizers, state["optimizer"], strict=True):
                 optimizer.load_state_dict(own)
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RecipeError(f"{checkpoint} does not fit the networks of this version: {error}") from error
         return state["average"], state["step"], state["seconds"]
     if recipe.start_from:

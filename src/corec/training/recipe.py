@@ -30,6 +30,8 @@ class Recipe:
     average: float = 0.998
     """Decay of the running mean of the weights, which is what is exported."""
     seed: int = 1
+    name: str = ""
+    """What the recipe is called: by its file, unless that says another."""
     start_from: str = ""
     """A run (a folder beside this one's) whose weights of equal shape are taken over at step 0."""
 
@@ -59,7 +61,7 @@ def read_recipe(path: Path | str) -> Recipe:
         raise RecipeError(f"{path} is not TOML: {error}") from error
     except OSError as error:
         raise RecipeError(f"the recipe {path} cannot be read: {error.strerror or error}") from error
-    return fill(Recipe, table, str(path))
+    return fill(Recipe, {"name": path.stem, **table}, str(path))
 
 
 T = TypeVar("T")

@@ -50,6 +50,9 @@ def redo(study: Study) -> Redone:
     """Tables I to VI. Raises CorecError, first if there are no pictures."""
     if not study.has(PICTURES):
         raise FileError(f"{study.folder} holds no folder {PICTURES}, the seven pictures of the paper")
+    there = {PurePosixPath(image).stem for image in bench.pictures_below(study.folder / PICTURES)}
+    if absent := sorted({*paper()["I"]["pictures"], TIMED} - there):
+        raise FileError(f"{study.folder / PICTURES} lacks {', '.join(absent)} of the paper's seven pictures")
     beside = study.usable([*anchors(), CHOICE])
     denoiser = study.usable(["jpeg+bm3d"])
     there = {codec.NAME for codec in codecs()} & set(beside)
