@@ -110,7 +110,7 @@ class Reconstruct(nn.Module):
 
 @dataclass(frozen=True)
 class Settings:
-    """What a recipe may say of this method, under [method]."""
+    """What a recipe may say of this method, under [settings]."""
 
     color: bool = False
     half: bool = True
