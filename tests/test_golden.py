@@ -1,5 +1,6 @@
 """Files of earlier versions decode to the pixels they had then. tests/golden/make.py writes them."""
 
+import runpy
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from corec.picture import read_picture
 from corec.pipeline import decompress, describe
 
 GOLDEN = Path(__file__).parent / "golden"
+latents_sha256 = runpy.run_path(str(GOLDEN / "make.py"))["latents_sha256"]
 TOLERANCE = 1
 """Levels. Networks sum in another order on another processor."""
 ROUNDED = 2
@@ -42,6 +44,11 @@ def test_a_golden_file_gives_the_pixels_it_always_gave(row: dict[str, Any]) -> N
     wanted = read_picture(GOLDEN / row["pixels"]).pixels
     assert pixels.shape == wanted.shape == (row["height"], row["width"], *wanted.shape[2:])
     assert np.abs(pixels.astype(int) - wanted).max() <= (TOLERANCE if facts["codec"] in EXACT else ROUNDED)
+    assert "latents" not in row or latents_sha256(data) == row["latents"]  # to the bit, on every machine
+
+
+def test_latents_of_every_corec_file_are_pinned() -> None:
+    assert {row["number"] for row in expected() if "latents" in row} == {model.number for model in learned()}
 
 
 def test_every_shipped_model_has_golden_files() -> None:

@@ -1,9 +1,11 @@
 """Write the golden files that are missing: `python tests/golden/make.py`, by hand, when a model or a codec ships.
 
-There are two files a model, in its codec's format, and a plain one a codec and kind. Files that are there stay as they
-are, to the bit; those of retired models go. expected.toml lists them all; test_golden.py decodes them.
+There are two files a model, in its codec's format, one more of a gray picture where a model for colour takes that, and a
+plain one a codec and kind. Files that are there stay as they are, to the bit; those of retired models go. expected.toml
+lists them all, and the digest of the latents in a .corec file; test_golden.py decodes them.
 """
 
+import hashlib
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 
 from corec.codecs.base import codecs
 from corec.learned import format as corec_file
+from corec.learned.codec import decoded, origin, tables_of
 from corec.models import PLAIN, learned, models
 from corec.picture import Picture, write_picture
 from corec.pipeline import compress_picture, decompress_picture, endings
@@ -52,6 +55,8 @@ def wanted() -> dict[str, tuple[int, str, str, bool, int]]:
     for model in learned():
         for quality in QUALITIES:
             rows[f"{model.name}-{quality}"] = model.number, model.name, corec_file.NAME, not model.color, quality
+        if model.color:  # which takes gray pictures, too
+            rows[f"{model.name}-gray"] = model.number, model.name, corec_file.NAME, True, PLAIN_QUALITY
     for codec in codecs():
         for kind in ("gray", "color"):
             rows[f"{PLAIN}-{codec.NAME}-{kind}"] = 0, PLAIN, codec.NAME, kind == "gray", PLAIN_QUALITY
@@ -64,7 +69,14 @@ def written(name: str, number: int, model: str, codec: str, gray: bool, quality:
     file, pixels = HERE / f"{name}{endings()[codec][0]}", HERE / f"{name}.png"
     file.write_bytes(data)
     write_picture(decompress_picture(data), pixels)
-    return {"file": file.name, "pixels": pixels.name, "number": number, "width": WIDTH, "height": HEIGHT}
+    row = {"file": file.name, "pixels": pixels.name, "number": number, "width": WIDTH, "height": HEIGHT}
+    return row | ({"latents": latents_sha256(data)} if codec == corec_file.NAME else {})
+
+
+def latents_sha256(data: bytes) -> str:
+    """The digest of the latents of a .corec file: float32, low byte first, array by array."""
+    header, coded, model = origin(data)
+    return hashlib.sha256(decoded(coded, header, model, tables_of(model)).astype("<f4").tobytes()).hexdigest()
 
 
 def main() -> None:
