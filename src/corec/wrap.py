@@ -118,7 +118,7 @@ def compacted(picture: Picture, model: Model, step: float) -> np.ndarray:
     compact = np.empty((height, width, pixels.shape[2]), np.uint8)
     convert = color.ycbcr_from_rgb if model.color else unit
     condition = NO_CONDITION if model.is_plain else codec_named(model.codec).condition(step, model.shapes)
-    net = net_of(model.compact, model.compact_sha256)
+    net = net_of(model.compact, model.compact_sha256, model.both_ways)
     through(net, pixels, np.clip(condition, *bounds(model)), compact, convert, levels, TILE)
     return compact
 
@@ -127,16 +127,17 @@ def reconstruct(
     decoded: np.ndarray, condition: np.ndarray, model: Model, pixels: np.ndarray, progress: Progress | None
 ) -> None:
     """Fill pixels, uint8 (H, W, 1) luma or (H, W, 3) sRGB, from a decoded image by a model's second network."""
-    net = net_of(model.reconstruct, model.reconstruct_sha256)
-    if model.both_ways:
-        net = both_ways(net)
+    net = net_of(model.reconstruct, model.reconstruct_sha256, model.both_ways)
     after = color.rgb_from_ycbcr if model.color else levels
     through(net, decoded, np.clip(condition, *bounds(model)), pixels, unit, after, TILE // model.scale, progress)
 
 
-def net_of(file: str, sha256: str) -> Net:
-    """A network of the zoo; what leaves its image as it is, if there is none."""
-    return network(ZOO / file, sha256) if file else lambda image, condition: image
+def net_of(file: str, sha256: str, both: bool) -> Net:
+    """A network of the zoo, looking both ways or not; what leaves its image as it is, if there is none."""
+    if not file:
+        return lambda image, condition: image
+    net = network(ZOO / file, sha256)
+    return both_ways(net) if both else net
 
 
 def both_ways(net: Net) -> Net:
