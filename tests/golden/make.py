@@ -1,8 +1,8 @@
 """Write the golden files that are missing: `python tests/golden/make.py`, by hand, when a model or a codec ships.
 
-There are two files a model, in its codec's format, one more of a gray picture where a model for colour takes that, and a
-plain one a codec and kind. Files that are there stay as they are, to the bit; those of retired models go. expected.toml
-lists them all, and the digest of the latents in a .corec file; test_golden.py decodes them.
+There are two files a model, in its codec's format, one more of a gray picture where a model for colour takes that, and
+a plain one a codec and kind. Files that are there stay as they are, to the bit; those of retired models go.
+expected.toml lists them all, and the digest of the latents in a .corec file; test_golden.py decodes them.
 """
 
 import hashlib
