@@ -350,3 +350,13 @@ def test_two_processes_train_what_one_does(whole: Path, pictures: Path, tmp_path
     one, two = state_of(whole)["average"], state_of(tmp_path / "run")["average"]
     for name, value in one.items():
         assert torch.allclose(value, two[name], atol=2e-4), name
+
+
+def test_the_tiniest_numbers_are_zero_while_training(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a run gets slower with every step."""
+    seen = []
+    monkeypatch.setattr(loop, "optimizers_for", lambda *_: seen.append(float(torch.tensor(1e-38) / 1e3)) or [])
+    train(replace(TINY, steps=1), pictures, tmp_path)
+    assert seen == [0.0] and float(torch.tensor(1e-38) / 1e3) > 0
