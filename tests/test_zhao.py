@@ -259,7 +259,7 @@ def test_a_recipe_is_long_enough_to_log_the_stand_in_in_each_round(name: str) ->
 
 def test_the_two_to_be_compared_differ_in_the_virtual_codec_alone() -> None:
     virtual, alternating = read_recipe("zhao2017-jpeg-half-gray"), read_recipe("zhao2017-jpeg-half-gray-alternating")
-    assert alternating == replace(virtual, settings={**virtual.settings, "virtual": False})
+    assert alternating == replace(virtual, name=alternating.name, settings={**virtual.settings, "virtual": False})
     assert "virtual" not in virtual.settings and zhao2017.Settings().virtual
 
 
