@@ -163,9 +163,8 @@ def restore_picture(data: bytes, model: str | None = None, progress: Progress | 
     # One table or three instead of two: the networks know luma's and chroma's.
     chroma = condition[1:].mean() if len(condition) > 1 else condition[0]
     condition = np.array([condition[0], chroma] if row.color else condition[:1])
-    condition = NO_CONDITION if row.is_plain else condition
     pixels = np.empty_like(decoded)
-    reconstruct(decoded, condition, row, pixels, progress)
+    reconstruct(decoded, NO_CONDITION if row.is_plain else condition, row, pixels, progress)
     return as_picture(jpeg.with_metadata_of(data, pixels if row.color else pixels[..., 0]))
 
 

@@ -55,11 +55,11 @@ def build(recipe: Recipe) -> Any:
 
 def optimizers_for(method: nn.Module, recipe: Recipe) -> list[Optimizer]:
     """Those that a recipe asks for; each has weights of its own."""
-    weights = [*method.parameters()]
-    matrices = [weight for weight in weights if recipe.optimizer == "muon" and muon.fits(weight)]
-    others = [weight for weight in weights if not any(weight is matrix for matrix in matrices)]
-    adam = Adam(others, lr=recipe.learning_rate)
-    return [adam, muon.Muon(matrices, lr=recipe.learning_rate)] if matrices else [adam]
+    if recipe.optimizer == "adam":
+        return [Adam(method.parameters(), lr=recipe.learning_rate)]
+    matrices = [weight for weight in method.parameters() if muon.fits(weight)]
+    others = [weight for weight in method.parameters() if not muon.fits(weight)]
+    return [Adam(others, lr=recipe.learning_rate), muon.Muon(matrices, lr=recipe.learning_rate)]
 
 
 def train(
