@@ -65,6 +65,7 @@ def test_every_weight_has_one_optimizer_and_convolutions_have_muon() -> None:
     assert {id(p) for p in method.parameters() if fits(p)} == set(shared[1])
     assert id(method.reconstruct.fine[0].inner.weight) in shared[1]
     assert len(optimizers_for(method, replace(MUON, optimizer="adam"))) == 1
+    assert len(optimizers_for(nn.Linear(20, 20), MUON)) == 1  # without convolutions
 
 
 def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(tmp_path: Path) -> None:

@@ -55,9 +55,9 @@ def build(recipe: Recipe) -> Any:
 
 def optimizers_for(method: nn.Module, recipe: Recipe) -> list[Optimizer]:
     """Those that a recipe asks for; each has weights of its own."""
-    if recipe.optimizer == "adam":
-        return [Adam(method.parameters(), lr=recipe.learning_rate)]
     matrices = [weight for weight in method.parameters() if muon.fits(weight)]
+    if recipe.optimizer == "adam" or not matrices:
+        return [Adam(method.parameters(), lr=recipe.learning_rate)]
     others = [weight for weight in method.parameters() if not muon.fits(weight)]
     return [Adam(others, lr=recipe.learning_rate), muon.Muon(matrices, lr=recipe.learning_rate)]
 
