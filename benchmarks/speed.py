@@ -103,7 +103,7 @@ def print_networks(sizes: list[tuple[int, int]], gray: bool, threads: int, runs:
             for name, shrink, grow in ((model.compact, 1, model.scale), (model.reconstruct, model.scale, 1)):
                 shape = (height // shrink, width // shrink, planes)
                 network: wrap.Net = Network((ZOO / name).read_bytes(), threads)
-                if model.both_ways:
+                if wrap.looks_both_ways(model, height, width):
                     network = wrap.both_ways(network)
                 seconds = network_seconds(network, shape, len(wrap.bounds(model)[0]), grow / shrink, runs)
                 label = name.removesuffix(".onnx")

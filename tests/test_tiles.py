@@ -1,5 +1,6 @@
 """A picture that goes through a network in tiles comes out as if it had gone through whole."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from corec import wrap
+from corec.models import model_named
 from corec.tiles import Span, pad, spans, tiles
 
 GRIDS = st.sampled_from([1, 2, 4, 8, 16])
@@ -162,3 +164,10 @@ def test_looking_both_ways_prefers_neither() -> None:
     one, other = net(image, np.float32(2)), net(image.transpose(1, 0, 2), np.float32(2)).transpose(1, 0, 2)
     np.testing.assert_array_equal(one, other)
     np.testing.assert_allclose(one, image * (slopes[:12, None] + slopes[:8, None, None]), rtol=1e-6)
+
+
+def test_large_pictures_are_looked_at_one_way() -> None:
+    model = model_named("jpeg-color-half")
+    assert wrap.looks_both_ways(model, 2000, 2000)
+    assert not wrap.looks_both_ways(model, 2000, 2001)
+    assert not wrap.looks_both_ways(replace(model, both_ways=False), 8, 8)

@@ -51,8 +51,8 @@ class Model:
     loses. None: not known, and found out for each picture. benchmarks/choice.py measures it."""
 
     both_ways: bool = False
-    """Whether the networks look at an image as it is and with rows and columns exchanged: the mean of what they make of
-    the two is some hundredths of a decibel better than either."""
+    """Whether the networks look at an image as it is and with rows and columns exchanged, unless it is very large: the
+    mean of what they make of the two is some hundredths of a decibel better than either."""
 
     @property
     def restores(self) -> bool:

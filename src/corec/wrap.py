@@ -26,6 +26,8 @@ Net = Callable[[np.ndarray, np.ndarray], np.ndarray]
 NO_CONDITION = np.empty(0)
 TILE, OVERLAP, GRID = 1024, 96, 16
 """In picture pixels. The overlap exceeds the reach of every network (88 pixels for joint.Reconstruct)."""
+BOTH_WAYS_UP_TO = 4_000_000
+"""Pixels of a picture. Looking both ways takes twice as long, and at such sizes that is not worth some hundredths."""
 
 
 def write(picture: Picture, model: Model, step: float) -> bytes:
@@ -118,7 +120,7 @@ def compacted(picture: Picture, model: Model, step: float) -> np.ndarray:
     compact = np.empty((height, width, pixels.shape[2]), np.uint8)
     convert = color.ycbcr_from_rgb if model.color else unit
     condition = NO_CONDITION if model.is_plain else codec_named(model.codec).condition(step, model.shapes)
-    net = net_of(model.compact, model.compact_sha256, model.both_ways)
+    net = net_of(model.compact, model.compact_sha256, looks_both_ways(model, *pixels.shape[:2]))
     through(net, pixels, np.clip(condition, *bounds(model)), compact, convert, levels, TILE)
     return compact
 
@@ -127,9 +129,14 @@ def reconstruct(
     decoded: np.ndarray, condition: np.ndarray, model: Model, pixels: np.ndarray, progress: Progress | None
 ) -> None:
     """Fill pixels, uint8 (H, W, 1) luma or (H, W, 3) sRGB, from a decoded image by a model's second network."""
-    net = net_of(model.reconstruct, model.reconstruct_sha256, model.both_ways)
+    net = net_of(model.reconstruct, model.reconstruct_sha256, looks_both_ways(model, *pixels.shape[:2]))
     after = color.rgb_from_ycbcr if model.color else levels
     through(net, decoded, np.clip(condition, *bounds(model)), pixels, unit, after, TILE // model.scale, progress)
+
+
+def looks_both_ways(model: Model, height: int, width: int) -> bool:
+    """Whether a model's networks do, for a picture of this size."""
+    return model.both_ways and height * width <= BOTH_WAYS_UP_TO
 
 
 def net_of(file: str, sha256: str, both: bool) -> Net:
