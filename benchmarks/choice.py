@@ -159,14 +159,15 @@ def fit(pictures: list[Picture], candidates: list[Model]) -> dict[str, float]:
 
 def curve(picture: Picture, model: Model, sizes: list[float], forecast: Forecast) -> tuple[np.ndarray, float]:
     """PSNR in dB of a model's files of some sizes, interpolated over log bytes, and minus infinity below the smallest;
-    and the log of how many times as many bytes as foretold they have, from the first size to the last."""
+    and the log of how many times as many bytes as foretold they have, from the first size to the last (nan: none is)."""
     finest, coarsest = range_of(model)
     steps = np.geomspace(min(coarsest, SPAN[1]), max(finest, SPAN[0]), POINTS)
     files = [write(picture, model, step) for step in steps.tolist()]
     lengths = np.maximum.accumulate([len(data) for data in files])
     db = np.interp(np.log(sizes), np.log(lengths), [quality(picture, data) for data in files], left=-math.inf)
     ratios = [math.log(length / forecast.size(step)) for length, step in zip(lengths, steps, strict=True)]
-    return db, float(np.mean([r for r, length in zip(ratios, lengths, strict=True) if sizes[0] < length < sizes[-1]]))
+    counted = [r for r, length in zip(ratios, lengths, strict=True) if sizes[0] < length < sizes[-1]]
+    return db, float(np.mean(counted)) if counted else math.nan
 
 
 def lost_by(taken: np.ndarray, offered: np.ndarray) -> np.ndarray:
