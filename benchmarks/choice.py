@@ -159,7 +159,7 @@ def fit(pictures: list[Picture], candidates: list[Model]) -> dict[str, float]:
 
 def curve(picture: Picture, model: Model, sizes: list[float], forecast: Forecast) -> tuple[np.ndarray, float]:
     """PSNR in dB of a model's files of some sizes, interpolated over log bytes, and minus infinity below the smallest;
-    and the log of how many times as many bytes as foretold they have, from the first size to the last (nan: none is)."""
+    and the log of how many times as many bytes as foretold they have, from the first size to the last (or nan)."""
     finest, coarsest = range_of(model)
     steps = np.geomspace(min(coarsest, SPAN[1]), max(finest, SPAN[0]), POINTS)
     files = [write(picture, model, step) for step in steps.tolist()]
