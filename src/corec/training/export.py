@@ -176,15 +176,17 @@ def narrowed(data: bytes, kind: type) -> bytes:
         if values.dtype != np.float32 or values.size < 256 or abs(values).max() > 32767:
             kept.append(tensor)
             continue
-        stored, name = f"{tensor.name}_stored", tensor.name
+        stored, whole, scales = f"{tensor.name}_stored", f"{tensor.name}_whole", f"{tensor.name}_scales"
         if kind is np.int8:
             largest = abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True)
             scale = np.maximum(largest, np.finfo(np.float32).tiny) / np.float32(127)
-            values, name = np.rint(values / scale), f"{tensor.name}_rows"
-            kept.append(onnx.numpy_helper.from_array(scale, f"{tensor.name}_scale"))
-            nodes.append(onnx.helper.make_node("Mul", [name, f"{tensor.name}_scale"], [tensor.name]))
+            values = np.rint(values / scale)
+            kept.append(onnx.numpy_helper.from_array(scale, scales))
+            nodes.append(onnx.helper.make_node("Cast", [stored], [whole], to=onnx.TensorProto.FLOAT))
+            nodes.append(onnx.helper.make_node("Mul", [whole, scales], [tensor.name]))
+        else:
+            nodes.append(onnx.helper.make_node("Cast", [stored], [tensor.name], to=onnx.TensorProto.FLOAT))
         kept.append(onnx.numpy_helper.from_array(values.astype(kind), stored))
-        nodes.insert(0, onnx.helper.make_node("Cast", [stored], [name], to=onnx.TensorProto.FLOAT))
     nodes += model.graph.node
     del model.graph.initializer[:], model.graph.node[:]
     model.graph.initializer.extend(kept)
