@@ -17,7 +17,7 @@ from corec.models import Model, plain
 from corec.picture import Picture
 from corec.pipeline import codec_of_model, compress_picture, decompress_picture
 from corec.rate import FULL
-from corec.wrap import write
+from corec.wrap import compacted, write
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,7 +46,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
 def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the models whose files are written."""
     names: list[str] = []
-    monkeypatch.setattr(choice, "write", lambda p, model, step: names.append(model.name) or write(p, model, step))
+    monkeypatch.setattr(choice, "write", lambda p, model, *how: names.append(model.name) or write(p, model, *how))
     return names
 
 
@@ -224,6 +224,24 @@ def test_a_quality_holds_for_whatever_is_chosen(rows: Rows, gray: bool) -> None:
             names.add(made.model)
     assert sizes == sorted(sizes)
     assert names == {f"{kind}-half", f"{kind}-full"}
+
+
+def test_a_compact_image_serves_steps_near_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, other = picture(72, 96, True), picture(72, 96, True)
+    half, full = candidates_for(source, "jpeg", "gray-half")[0], candidates_for(source, "jpeg", "gray-full")[0]
+    made: list[float] = []
+    monkeypatch.setattr(choice, "compacted", lambda p, m, step: made.append(step) or compacted(p, m, step))
+    writer = Writer(lambda share: None)
+    first = writer.write(source, half, 20.0)
+    assert first == write(source, half, 20.0)
+    near = writer.write(source, half, 21.5)
+    assert made == [20.0]
+    assert near == write(source, half, 21.5, compacted(source, half, 20.0)) != first
+    writer.write(source, half, 23.0)
+    writer.write(source, full, 23.0)
+    writer.write(other, full, 23.0)
+    assert made == [20.0, 23.0, 23.0, 23.0]
+    assert writer.runs == 5
 
 
 def test_jpeg2000_fills_its_bytes_in_few_files() -> None:

@@ -17,7 +17,7 @@ from corec.forecast import Spectrum
 from corec.models import PLAIN, Model, models, plain, rows_named
 from corec.picture import Picture
 from corec.rate import FULL, HASTY, Care, best_within
-from corec.wrap import Progress, fills, read, write, write_within
+from corec.wrap import Progress, compacted, fills, read, write, write_within
 
 SAMPLE = 1024
 """Of pictures of more pixels than this squared a central part of that many pixels is looked at."""
@@ -27,6 +27,8 @@ FINE = 2.0
 """Where a row does not say what it pays, the codec alone is tried below so many times the finest trained step."""
 BYTES = {"avif": 0.8, "bpg": 0.6, "heic": 0.7, "jpeg": 1.25, "jpeg2000": 0.8, "jxl": 1.2, "webp": 0.85}
 """How many times as many bytes as foretold a codec writes as a rule; each search begins so much nearer to its end."""
+ALIKE = 0.1
+"""Natural logarithm of a ratio of steps: so near to each other, one compact image serves as well as the other."""
 USUAL = 4
 """Files after which three quarters of the work are said to be done."""
 
@@ -40,20 +42,43 @@ class Choice:
     step: float
 
 
+@dataclass(frozen=True)
+class Compact:
+    """A compact image, and what it was made of."""
+
+    picture: Picture
+    model: Model
+    step: float
+    image: np.ndarray
+
+    def serves(self, picture: Picture, model: Model, step: float) -> bool:
+        """Whether it is that of a step, or as good as that."""
+        return self.picture is picture and self.model == model and abs(math.log(step / self.step)) <= ALIKE
+
+
 @dataclass
 class Writer:
     """Writes files, counts them, and tells the share done, ever closer to 1 as the number needed is not known."""
 
     report: Progress
     runs: int = 0
+    compact: Compact | None = None
+    """The last one."""
 
     def write(self, picture: Picture, model: Model, step: float) -> bytes:
         """wrap.write()"""
-        return self.counted(write(picture, model, step))
+        return self.counted(write(picture, model, step, self.compacted(picture, model, step)))
 
     def write_within(self, picture: Picture, model: Model, step: float, size: int) -> bytes:
         """wrap.write_within()"""
-        return self.counted(write_within(picture, model, step, size))
+        return self.counted(write_within(picture, model, step, size, self.compacted(picture, model, step)))
+
+    def compacted(self, picture: Picture, model: Model, step: float) -> np.ndarray:
+        """wrap.compacted(); near the end of a search, where steps hardly differ, that of an earlier step."""
+        if self.compact is None or not self.compact.serves(picture, model, step):
+            self.compact = None  # two would need twice the memory
+            self.compact = Compact(picture, model, step, compacted(picture, model, step))
+        return self.compact.image
 
     def counted(self, data: bytes) -> bytes:
         self.runs += 1

@@ -30,20 +30,20 @@ BOTH_WAYS_UP_TO = 4_000_000
 """Pixels of a picture. Looking both ways takes twice as long, and at such sizes that is not worth some hundredths."""
 
 
-def write(picture: Picture, model: Model, step: float) -> bytes:
-    """The file of a picture at one quantiser step, envelope included."""
+def write(picture: Picture, model: Model, step: float, compact: np.ndarray | None = None) -> bytes:
+    """The file of a picture at one quantiser step, envelope included. compact: compacted(), if it is there."""
     codec = codec_named(model.codec)
-    compact = compacted(picture, model, step)
+    if compact is None:
+        compact = compacted(picture, model, step)
     return codec.embed(codec.encode(compact, step, model.shapes), envelope_of(picture, model, step, compact))
 
 
-def write_within(picture: Picture, model: Model, step: float, size: int) -> bytes:
+def write_within(picture: Picture, model: Model, step: float, size: int, compact: np.ndarray) -> bytes:
     """The best file of at most `size` bytes, of a codec that fills them itself; its networks are told of a step.
 
     Raises RateError, with the smallest size.
     """
     codec: Any = codec_named(model.codec)
-    compact = compacted(picture, model, step)
     envelope = envelope_of(picture, model, step, compact)
     overhead = codec.overhead(envelope, b"")
     try:
