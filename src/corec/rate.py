@@ -8,7 +8,7 @@ from corec.errors import RateError
 from corec.forecast import Forecast
 
 TRIES = 12
-NEAR, NARROW = 1.002, 1.1
+NEAR, NARROW = 1.004, 1.1
 """Ratios of two steps: between which no better file is looked for, and between which sizes are no smooth curve."""
 NEXT = 1.01
 """Ratio by which a codec's next step is looked for."""
@@ -23,7 +23,7 @@ class Care(NamedTuple):
     """With every file written, so much less is."""
 
 
-FULL = Care(0.999, 0.0005)
+FULL = Care(0.999, 0.001)
 """The sizes of small files have a noise of half a percent: to meet one more closely takes many."""
 HASTY = Care(0.97, 0.02)
 """For files that take long to write: two or three."""
