@@ -75,8 +75,8 @@ def test_files_of_all_kinds_are_taken(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("gray", [True, False])
 def test_a_file_with_nothing_to_repair_is_left_as_it_is(gray: bool) -> None:
-    for quality, same in ((94, False), (97, True), (100, True)):
-        data = file(48, 64, gray, quality=quality)
+    for quality, subsampling, same in ((94, 0, False), (97, 0, True), (100, 0, True), (100, 1, gray), (100, 2, gray)):
+        data = file(48, 64, gray, quality=quality, subsampling=subsampling)
         with Image.open(io.BytesIO(data)) as image:
             difference = np.abs(restore(data).astype(int) - np.asarray(image))
         assert (difference.max() <= 2) == same  # of the colour transform's rounding

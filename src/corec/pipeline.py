@@ -22,7 +22,8 @@ from corec.wrap import NO_CONDITION, Progress, origin, read, reconstruct, refuse
 DEFAULT_QUALITY = 50.0
 FINE = 4.0
 """Levels. Files whose luma table has a smaller (geometric) mean, libjpeg's qualities from 96 on, are left as they
-are: they have nothing to repair, and networks would add more errors than they remove."""
+are, unless their chroma has fewer samples: they have nothing to repair, and networks would add more errors than they
+remove."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,8 @@ def restorer_of(data: bytes, name: str | None) -> Model:
     if row.color != colors:
         kind, needs = ("colour", "a gray model") if colors else ("gray", "a colour model")
         raise ModelError(f"the picture is {kind}, and {name} is {needs}")
-    return plain(jpeg.NAME, row.color, jpeg.STEPS) if jpeg.log_steps(data)[0] < math.log(FINE) else row
+    fine = jpeg.log_steps(data)[0] < math.log(FINE) and not jpeg.halves_chroma(data)
+    return plain(jpeg.NAME, row.color, jpeg.STEPS) if fine else row
 
 
 def describe(data: bytes) -> dict[str, Any]:

@@ -163,6 +163,12 @@ def colors(data: bytes) -> bool:
         return picture.mode == "RGB"
 
 
+def halves_chroma(data: bytes) -> bool:
+    """Whether some components of a file have fewer samples than others; from its header. Raises CodecError."""
+    with opened(data) as picture:
+        return len({part[1:3] for part in picture.layer}) > 1
+
+
 def refuse_others(picture: JpegImageFile) -> None:
     """Raise CodecError for anything but 8-bit gray and colour."""
     if picture.mode not in ("L", "RGB"):
