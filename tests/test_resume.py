@@ -1,6 +1,9 @@
 """A bench that was stopped goes on where it was, and measures anew only what has changed."""
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -150,3 +153,35 @@ def test_two_processes_measure_what_one_does(folder: Path) -> None:
     seconds = {"write_seconds": 0.0, "read_seconds": 0.0}
     assert [m.crop for m in one] == [m.crop for m in two]
     assert [replace(m.row, ms_ssim=0, **seconds) for m in one] == [replace(m.row, ms_ssim=0, **seconds) for m in two]
+
+
+KILLED = """
+import multiprocessing, os, time
+from concurrent.futures import ProcessPoolExecutor
+from corec.evaluation.bench import begin_work
+
+with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), begin_work, (1,)) as pool:
+    print(pool.submit(os.getpid).result(), flush=True)
+    pool.submit(time.sleep, 60).result()
+"""
+
+
+def runs(process: str) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path("/proc", process, "stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not runs("self"), reason="tells by /proc whether a process is there")
+def test_its_processes_end_with_a_bench_that_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout
+        worker = killed.stdout.readline().strip()
+        assert runs(worker)
+        killed.kill()
+        until = time.monotonic() + 20
+        while runs(worker) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not runs(worker)

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 from PIL import Image
@@ -137,7 +139,7 @@ def measuring(processes: int, tasks: list[Task]) -> Iterator[Iterator[tuple[Task
         return
     threads = max(1, available_threads() // processes)
     context = multiprocessing.get_context("spawn")  # a fork would copy a runtime with threads
-    with ProcessPoolExecutor(processes, context, limit_threads, (threads,)) as pool:
+    with ProcessPoolExecutor(processes, context, begin_work, (threads,)) as pool:
         futures = {pool.submit(measure, task): task for task in tasks}
         try:
             yield ((futures[future], future.result()) for future in as_completed(futures))
@@ -145,9 +147,17 @@ def measuring(processes: int, tasks: list[Task]) -> Iterator[Iterator[tuple[Task
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def limit_threads(threads: int) -> None:
-    """Called first in each process of a bench."""
+def begin_work(threads: int) -> None:
+    """Called first in each process of a bench. It ends with the one that started it, even if that is killed."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    if parent := multiprocessing.parent_process():
+        Thread(target=outlive, args=(parent,), daemon=True).start()
+
+
+def outlive(parent: BaseProcess) -> None:
+    """Wait for the end of a process, and end this one."""
+    parent.join()
+    os._exit(1)
 
 
 def measure(task: Task) -> Measured:
