@@ -155,8 +155,8 @@ def test_mixed_resolution_beside_the_better_of_the_two(tmp_path: Path, monkeypat
     assert {row.contender for row in study.rows} == {*zhao.BESIDE, "zhao2018-half", "zhao2018-full", "zhao2018"}
     crossover = cells(titled(redone.tables, "where full resolution takes over"))
     line = crossover["Kodak: zhao2018-full over zhao2018-half"]
-    assert line["full resolution"] == f"ahead from {CROSSING:.3f} bpp"
-    assert line["1 bpp"] == f"{3 * math.log(1 / CROSSING):+.2f}" and line["0.1 bpp"].startswith("-")
+    assert line["median picture"] == f"from {CROSSING:.3f} bpp"
+    assert line["1 bpp"] == f"2 of 2, {3 * math.log(1 / CROSSING):+.2f}" and line["0.1 bpp"].startswith("0 of 2, -")
     # Of picture b the choice is wrong at 0.6, 0.8 and 1 bpp.
     losses = [3 * math.log(rate / CROSSING) for rate in (0.6, 0.8, 1.0)]
     envelope = cells(titled(redone.tables, "how close"))["paper7"]
@@ -232,3 +232,17 @@ def test_a_folder_without_test_sets_is_refused(name: str, tmp_path: Path) -> Non
         paper_named(name)(study)
     with pytest.raises(FileError, match="no paper 'nobody2020' is known"):
         paper_named("nobody2020")
+
+
+def test_full_resolution_takes_over_where_it_begins_to_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fits_late(who: str, rate: float, image: str) -> float:
+        """Full resolution has files from 0.4 bpp on, of picture b never good ones; half resolution has all."""
+        if who == "full":
+            return math.nan if rate < 0.4 else 33.0 + rate if image == "a" else 20.0 + rate
+        return 30.0 + rate
+
+    targets = [Target("", rate) for rate in (0.1, 0.3, 0.4, 0.9)]
+    results = study_of(tmp_path, fits_late, monkeypatch).measure("x", targets, ["half", "full"], gray=True)
+    assert zhao2018.takes_over(results, "a.png", "half", "full") == pytest.approx(0.4)
+    assert zhao2018.takes_over(results, "b.png", "half", "full") == math.inf
+    assert zhao2018.takes_over(results, "a.png", "full", "half") == math.inf

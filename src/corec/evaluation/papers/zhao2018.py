@@ -3,12 +3,13 @@
 The folder holds test sets: paper7, set5, set14 and kodak, as far as there are.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, median
 
+from corec.evaluation.curves import crossings
 from corec.evaluation.papers import zhao
-from corec.evaluation.papers.study import Redone, Study, crosses, gains, table_of_margins
-from corec.evaluation.report import crossed
+from corec.evaluation.papers.study import Redone, Study, table_of_margins
 from corec.evaluation.results import Results
 from corec.evaluation.rows import Row
 from corec.evaluation.tables import NONE, Table, number
@@ -34,21 +35,46 @@ def redo(study: Study) -> Redone:
 
 
 def table_of_crossover(sets: Mapping[str, Results], half: Sequence[str], full: Sequence[str], absent: str) -> Table:
-    """At which rate full resolution becomes the better one, by the mean curves."""
+    """At which rate full resolution becomes the better one, picture by picture."""
     rows = []
     for label, results in sets.items():
         for low in half:
             for high in full:
-                by_target = {at.name: gain for at, gain in gains(results, high, low)}
-                cells = [number(by_target[at.name], sign=True) if at.name in by_target else NONE for at in zhao.TARGETS]
-                rows.append([f"{label}: {high} over {low}", *cells, crossed(crosses(results, high, low))])
+                cells = []
+                for target in zhao.TARGETS:
+                    reached = [psnr_of(results.at(target.name, name)) for name in (low, high)]
+                    gains = [reached[1][image] - reached[0][image] for image in reached[0].keys() & reached[1].keys()]
+                    better = sum(gain > 0 for gain in gains) + len(reached[1].keys() - reached[0].keys())
+                    by = f", {number(fmean(gains), sign=True)}" if gains else ""
+                    cells.append(f"{better} of {len(results.images)}{by}")
+                rate = median(takes_over(results, image, low, high) for image in results.images)
+                cells.append(f"from {number(rate, 3)} bpp" if math.isfinite(rate) else "none in range")
+                rows.append([f"{label}: {high} over {low}", *cells])
     note = (
         "The abstract: from some rate on a description of low resolution holds no more, and one of full resolution is "
-        "better. PSNR of full over half resolution in dB by rate, and where their mean curves cross, taken for "
-        "straight over log rate between their points."
+        "better. For how many pictures full resolution is the better one, at each rate, and by how many dB on the mean "
+        "over those that have files of both; then the median over pictures of the rate from which it is: where a "
+        "picture's curves cross, straight over log rate, or that of its smallest file of full resolution."
     )
-    head = ["", *(at.name for at in zhao.TARGETS), "full resolution"]
+    head = ["", *(at.name for at in zhao.TARGETS), "median picture"]
     return Table("Zhao et al. 2018: where full resolution takes over", head, rows, note + absent)
+
+
+def psnr_of(rows: Sequence[Row]) -> dict[str, float]:
+    """PSNR by picture, of those that have a file."""
+    return {row.image: row.psnr for row in rows if row.bytes}
+
+
+def takes_over(results: Results, image: str, low: str, high: str) -> float:
+    """The rate from which `high` is the better one for a picture: infinity if it never is."""
+    below, above = (
+        [(row.bpp, row.psnr) for row in results.rows if (row.image, row.contender) == (image, name) and row.bytes]
+        for name in (low, high)
+    )
+    if found := crossings(below, above):
+        return found[-1].rate if found[-1].ahead else math.inf
+    ends = [max(points, default=(0.0, -math.inf))[1] for points in (below, above)]
+    return min(above)[0] if ends[1] > ends[0] else math.inf
 
 
 def table_of_envelope(sets: Mapping[str, Results], single: Sequence[str]) -> Table:
