@@ -46,7 +46,7 @@ def test_it_is_chosen_where_bytes_are_plenty_and_it_is_better(gray: bool) -> Non
 def test_it_is_not_even_tried_where_bytes_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
     write = choice.write
-    monkeypatch.setattr(choice, "write", lambda p, model, step: tried.append(model.name) or write(p, model, step))
+    monkeypatch.setattr(choice, "write", lambda p, model, *how: tried.append(model.name) or write(p, model, *how))
     assert compress_picture(picture(60, 72, True), size=400).model != "plain"
     assert "plain" not in tried
 
