@@ -22,7 +22,8 @@ from corec.picture import read_picture
 SCALES = {"1": 1.0, "2/3": 2 / 3, "1/2": 1 / 2, "1/4": 1 / 4}
 RATES = 0.05, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6
 STEPS = np.geomspace(160, 6, 14).tolist()
-ENVELOPE = 8
+ENVELOPE = bytes(2)
+"""As long as one in a JPEG file is."""
 
 
 def main() -> None:
@@ -62,7 +63,7 @@ def curve(plane: np.ndarray, scale: float, shapes: tuple[tuple[float, ...], ...]
     for step in STEPS:
         data = jpeg.encode(reduced[..., None], step, shapes)
         decoded = Image.fromarray(jpeg.decode(data)[0][..., 0])
-        sizes.append(len(data) + ENVELOPE)
+        sizes.append(len(data) + jpeg.overhead(ENVELOPE, data))
         db.append(psnr(plane, np.asarray(decoded.resize((width, height), Image.Resampling.BICUBIC))))
     wanted = np.log(np.array(RATES) * plane.size / 8)
     return np.interp(wanted, np.log(np.maximum.accumulate(sizes)), db, left=np.nan)

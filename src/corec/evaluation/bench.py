@@ -151,10 +151,10 @@ def begin_work(threads: int) -> None:
     """Called first in each process of a bench. It ends with the one that started it, even if that is killed."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if parent := multiprocessing.parent_process():
-        Thread(target=outlive, args=(parent,), daemon=True).start()
+        Thread(target=end_with, args=(parent,), daemon=True).start()
 
 
-def outlive(parent: BaseProcess) -> None:
+def end_with(parent: BaseProcess) -> None:
     """Wait for the end of a process, and end this one."""
     parent.join()
     os._exit(1)
