@@ -1,8 +1,8 @@
 """Where the learned codec's time goes: python benchmarks/learned.py (needs corec[learned,demo,train]).
 
-For each model of the learned codec: seconds of writing and reading a 768x512 picture, split into networks and entropy
-coding, symbols a second, and what the networks cost, counted from their ONNX files in thousands of multiplications and
-additions a pixel. Times are medians. Prints Markdown tables.
+For each model of the learned codec: seconds of writing and reading a 768x512 picture, split into networks (contexts
+among them) and entropy coding, symbols a second, and what the networks cost, counted from their ONNX files in thousands
+of multiplications and additions a pixel. Times are medians. Prints Markdown tables.
 """
 
 import argparse
@@ -18,8 +18,8 @@ import onnx
 from PIL import Image
 
 from corec.color import luma
-from corec.learned import codec
 from corec.learned.codec import Latents, decoded, origin, read
+from corec.learned.prior import FIRST, OTHERS, Prior
 from corec.models import ZOO, Learned, learned
 from corec.picture import Picture, read_picture
 from corec.runtime import available_threads
@@ -51,7 +51,7 @@ def main() -> None:
     for row in rows:
         for part, file in row.files.items():
             if part != "tables":
-                print(f"| {row.name} | {part} | {macs_a_pixel(part, ZOO / file, row.color) / 1000:.1f} |")
+                print(f"| {row.name} | {part} | {macs_a_pixel(part, ZOO / file) / 1000:.1f} |")
 
 
 def print_times(model: Learned, picture: Picture, quality: int, runs: int) -> None:
@@ -60,49 +60,57 @@ def print_times(model: Learned, picture: Picture, quality: int, runs: int) -> No
     level = round(quality / 100 * (latents.levels - 1))
     data = latents.file(level)
     header, coded, _ = origin(data)
-    analysis = timed(lambda: Latents(picture, model), runs)
+    analysis = timed(lambda: Latents(picture, model).at(level), runs)
     coding = timed(lambda: latents.file(level), runs)
     reading = timed(lambda: read(data), runs)
     entropy = timed(lambda: decoded(coded, header, model, latents.tables), runs)
-    hyper = [0.0, 0.0]
+    contexts = timed(lambda: list(Prior(model, latents.tables, level, latents.values.shape).places()), runs)
+    coding, entropy, analysis = coding - contexts, entropy - contexts, analysis + contexts
     symbols = latents.values.size
-    if model.hyper:
-        side = latents.side(level)
-        symbols += side.size
-        hyper[1] = timed(lambda: codec.Prior(model, latents.tables, level, latents.values.shape, side), runs)
-        hyper[0] = hyper[1] + timed(lambda: latents.side(level), runs)
-    coding, entropy, analysis = coding - hyper[0], entropy - hyper[1], analysis + hyper[0]
     speed = f"{symbols / coding / 1e6:.1f} out, {symbols / entropy / 1e6:.1f} in"
     writing = f"{analysis + coding:.3f} | {analysis:.3f} | {coding:.3f}"
     way_back = f"{reading:.3f} | {reading - entropy:.3f} | {entropy:.3f}"
     print(f"| {model.name} | {quality} | {len(data):,} | {writing} | {way_back} | {speed} |")
 
 
-def macs_a_pixel(part: str, path: Path, color: bool) -> float:
-    """Multiplications and additions of a network's convolutions and products, over the pixels of the picture."""
+def macs_a_pixel(part: str, path: Path) -> float:
+    """Multiplications and additions of a network's convolutions and products, over the pixels of the picture.
+
+    A context is asked once a pass, and counts as often.
+    """
     model = onnx.load(path)
-    pixels, shape = 512 * 512, model.graph.input[0].type.tensor_type.shape
-    side = {"analysis": 512, "synthesis": 32, "hyper_analysis": 32, "hyper_synthesis": 8}[part]
-    for axis in (2, 3):
-        shape.dim[axis].dim_value = side
-    for axis in (2, 3):
-        model.graph.output[0].type.tensor_type.shape.dim[axis].ClearField("dim_param")
-    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    known = {
-        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
-        for v in (*graph.value_info, *graph.input, *graph.output)
-    }
-    known |= {weight.name: list(weight.dims) for weight in graph.initializer}
+    side = 256 if part == "analysis" else 16
+    shapes = shapes_in(model, side)
     total = 0
-    for node in graph.node:
+    for node in model.graph.node:
         if node.op_type in ("Conv", "ConvTranspose"):
-            weights = known[node.input[1]]
             # Each sample of the result of a convolution, or of the source of a transposed one, meets all of a filter.
-            samples = known[node.output[0] if node.op_type == "Conv" else node.input[0]]
-            total += math.prod(samples[2:]) * math.prod(weights)
+            samples = shapes[node.output[0] if node.op_type == "Conv" else node.input[0]]
+            total += math.prod(samples[2:]) * math.prod(shapes[node.input[1]])
         elif node.op_type in ("MatMul", "Gemm"):
-            total += math.prod(known[node.output[0]]) * known[node.input[0]][-1]
-    return total / pixels
+            total += math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
+    passes = len(FIRST if part == "context0" else OTHERS) if part.startswith("context") else 1
+    return passes * total / (256 * 256)
+
+
+def shapes_in(model: onnx.ModelProto, side: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of all that a network computes, and of its weights, when its image has this height and width."""
+    import onnxruntime
+
+    zeros = {}
+    for each in model.graph.input:
+        shape = [dim.dim_value or side for dim in each.type.tensor_type.shape.dim]
+        zeros[each.name] = np.zeros(shape, np.float32)
+    shapes = {name: value.shape for name, value in zeros.items()}
+    shapes |= {weight.name: tuple(weight.dims) for weight in model.graph.initializer}
+    names = [name for node in model.graph.node for name in node.output if name]
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return shapes | {name: value.shape for name, value in zip(names, session.run(names, zeros), strict=True)}
 
 
 def photograph(path: Path | None) -> np.ndarray:

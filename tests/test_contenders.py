@@ -60,7 +60,7 @@ def test_a_method_is_its_family() -> None:
 
 @pytest.mark.usefixtures("learned_zoo")
 def test_learned_codecs_are_measured_by_the_files_they_write() -> None:
-    names = {"learned": "plain-color", "hyper-color": "hyper-color", "tiny": "plain-color"}
+    names = {"learned": "plain-color", "context-color": "context-color", "tiny": "plain-color"}
     for name, model in names.items():
         who = contenders.contender(name)
         file = who.write(COLOR, 4000)
@@ -104,18 +104,18 @@ def test_a_row_is_known_by_the_networks_it_may_come_from(folder: Path, monkeypat
 
 def test_a_row_is_known_by_the_learned_models_files(folder: Path, tmp_path: Path) -> None:
     with tiny_learned.tiny_zoo(tmp_path) as zoo:
-        before = keys(folder, ["learned", "hyper-gray", "hyper-color"])
+        before = keys(folder, ["learned", "context-gray", "context-color"])
         manifest = zoo / "manifest.toml"
         digest = models.learned_named("plain-gray").sha256["tables"]
         manifest.write_text(manifest.read_text().replace(digest, "0" * 64))
         models.read_manifest.cache_clear()
-        after = keys(folder, ["learned", "hyper-gray"])
-        digest = models.learned_named("hyper-color").sha256["tables"]  # which takes gray pictures, too
+        after = keys(folder, ["learned", "context-gray"])
+        digest = models.learned_named("context-color").sha256["tables"]  # which takes gray pictures, too
         manifest.write_text(manifest.read_text().replace(digest, "1" * 64))
         models.read_manifest.cache_clear()
-        last = keys(folder, ["hyper-color"])
-    assert after["learned"] != before["learned"] and after["hyper-gray"] == before["hyper-gray"]
-    assert last["hyper-color"] != before["hyper-color"]
+        last = keys(folder, ["context-color"])
+    assert after["learned"] != before["learned"] and after["context-gray"] == before["context-gray"]
+    assert last["context-color"] != before["context-color"]
 
 
 @pytest.mark.usefixtures("zoo")
@@ -145,7 +145,7 @@ def test_the_learned_codecs_package_is_tried_too(tmp_path: Path, monkeypatch: py
     with tiny_learned.tiny_zoo(tmp_path):
         assert contenders.usable(["learned"], told.append) == ["learned"]
         monkeypatch.setattr(contenders, "constriction", missing)
-        assert contenders.usable(["learned", "hyper-color"], told.append) == []
+        assert contenders.usable(["learned", "context-color"], told.append) == []
     assert len(told) == 2
 
 

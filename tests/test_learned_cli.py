@@ -46,7 +46,7 @@ def test_a_suffix_asks_for_the_codec_and_the_way_back_knows_it(capsys: pytest.Ca
 
 def test_a_codec_and_a_model_ask_for_it_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compress", "color.png", "gray.png", "-o", "out/", "--codec", "learned", "--quality", "0"]) == 0
-    assert main(["compress", "gray.png", "-o", "other/", "--model", "hyper-gray"]) == 0
+    assert main(["compress", "gray.png", "-o", "other/", "--model", "context-gray"]) == 0
     assert main(["decompress", "out", "other", "-o", "back/"]) == 1, "two become back/gray.png"
     assert main(["decompress", "out", "-o", "back/"]) == 0
     assert sorted(p.as_posix() for p in Path().rglob("*.corec")) == [
@@ -57,7 +57,7 @@ def test_a_codec_and_a_model_ask_for_it_too(capsys: pytest.CaptureFixture[str]) 
     assert sorted(p.name for p in Path("back").iterdir()) == ["color.png", "gray.png"]
     assert main(["info", "other/gray.corec"]) == 0
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[-9:])
-    assert (lines["codec"], lines["model"], lines["level"], lines["width"]) == ("learned", "hyper-gray", "4", "50")
+    assert (lines["codec"], lines["model"], lines["level"], lines["width"]) == ("learned", "context-gray", "4", "50")
 
 
 def test_a_wrong_suffix_or_codec_is_a_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,7 +70,7 @@ def test_a_wrong_suffix_or_codec_is_a_wrong_use(capsys: pytest.CaptureFixture[st
 def test_the_learned_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     text = capsys.readouterr().out
-    assert all(name in text for name in ("plain-gray", "hyper-color", "learned"))
+    assert all(name in text for name in ("plain-gray", "context-color", "learned"))
     assert main(["models", "--json"]) == 0
     rows = told(capsys)
     assert [row["number"] for row in rows] == [20, 21, 22, 23]

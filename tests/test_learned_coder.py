@@ -1,18 +1,28 @@
 """Integer tables and the range coder: nothing is rounded, nothing lost, the bytes are as docs/format.md has them."""
 
 import io
-from itertools import pairwise
+from fractions import Fraction
+from itertools import pairwise, product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tiny_learned import table, tables_of
+from tiny import picture
+from tiny_learned import KINDS, table, tables_of, tiny_zoo
 
+from corec import models
 from corec.errors import CodecError, ModelError
+from corec.learned import prior
+from corec.learned.codec import decoded, write
+from corec.learned.codec import tables_of as tables_of_model
 from corec.learned.coder import Decoder, Encoder, cost, distances, exp_golomb, symbols_at
+from corec.learned.format import unpack
 from corec.learned.tables import TOTAL, Tables, read_tables
+from corec.models import Learned, learned_named
+from corec.runtime import Network
 
 FEW = tables_of([table(0.2, 1), table(3, 10), table(40, 2), table(100, 300)])
 """One of them nearly certain, one of which most symbols fall outside, one of many symbols."""
@@ -132,6 +142,40 @@ class Reference:
             found[place] = low - 1 - distance // 2 if distance % 2 else low + count + distance // 2
         return [found[place] for place in range(len(numbers))]
 
+    def run(self, tables: Tables, numbers: list[int], size: int) -> list[int]:
+        """Symbols one after another, in pieces of a size."""
+        return [q for at in range(0, len(numbers), size) for q in self.piece(tables, numbers[at : at + size])]
+
+    def latents(self, model: Learned, level: int, height: int, width: int, size: int) -> np.ndarray:
+        """A file's latents, (N, height, width), coded in pieces of a size."""
+        tables = read_tables((models.ZOO / model.files["tables"]).read_bytes())
+        gain = tables.gain[level][:, None, None]
+        count = len(gain)
+        if "context0" not in model.files:
+            numbers = [level * count + array for array in range(count) for _ in range(height * width)]
+            return np.array(self.run(tables, numbers, size), np.float32).reshape(count, height, width) / gain
+        found, rounded = np.zeros((2, count, height, width))
+        end = group = 0
+        while end < count:
+            network = Network((models.ZOO / model.files[f"context{group}"]).read_bytes(), 1)
+            begin, end = end, network.planes - 2
+            known = np.zeros((height, width))
+            for turn in ["ee oo", "eo oe"] if group else ["ee", "oo", "eo oe"]:
+                image = np.stack([np.full((height, width), level), known, *rounded[:end]], 2)
+                means, indices = np.split(network(image).astype(int), 2, 2)
+                for parities in turn.split():
+                    row, column = ("eo".index(parity) for parity in parities)
+                    places = product(range(end - begin), range(row, height, 2), range(column, width, 2))
+                    order = [(y, x, array) for array, y, x in places]
+                    symbols = self.run(tables, [int(indices[place]) for place in order], size)
+                    for (y, x, array), symbol in zip(order, symbols, strict=True):
+                        mean = Fraction(int(means[y, x, array]), 16)
+                        found[begin + array, y, x] = symbol + mean
+                        rounded[begin + array, y, x] = max(-2047, min(2047, symbol + round(mean)))
+                    known[row::2, column::2] = 1
+            group += 1
+        return found.astype(np.float32) / gain
+
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(st.tuples(SYMBOLS, st.integers(0, 3)), min_size=1, max_size=50), min_size=1, max_size=2))
@@ -140,6 +184,23 @@ def test_an_independent_decoder_reads_the_same(pieces: list[list[tuple[int, int]
     reference = Reference(there_and_back(FEW, made))
     for symbols, numbers in made:
         assert reference.piece(FEW, numbers.tolist()) == symbols.tolist()
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5), (6, 5)])
+@pytest.mark.parametrize("size", [1 << 20, 7])
+@pytest.mark.parametrize("name", KINDS)
+def test_an_independent_decoder_reads_the_same_latents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, size: int, height: int, width: int
+) -> None:
+    assert prior.PIECE == 1 << 20
+    monkeypatch.setattr(prior, "PIECE", size)
+    with tiny_zoo(tmp_path):
+        model = learned_named(name)
+        for level in (0, 5):
+            data = write(picture(16 * height - 3, 16 * width - 9, not model.color), model, level)
+            header, coded = unpack(data)
+            expected = Reference(coded).latents(model, level, height, width, size)
+            np.testing.assert_array_equal(decoded(coded, header, model, tables_of_model(model)), expected)
 
 
 def test_the_bytes_are_these_for_ever() -> None:

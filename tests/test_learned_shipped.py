@@ -6,20 +6,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from tiny import picture
-from tiny_learned import KINDS, onnx, tiny_zoo
+from tiny_learned import KINDS, farthest, onnx, tiny_zoo
 
 from corec import models
-from corec.learned import codec
+from corec.learned import codec, prior
 from corec.learned.codec import Latents, decoded, net, origin, read, tables_of
 from corec.models import Learned, learned, learned_named, read_manifest
 from corec.runtime import Network
-
-OVERLAPS = {
-    "analysis": codec.ANALYSIS[1],
-    "synthesis": codec.SYNTHESIS[1],
-    "hyper_analysis": codec.HYPER_ANALYSIS[1],
-    "hyper_synthesis": codec.HYPER_SYNTHESIS[1],
-}
 
 
 @pytest.fixture(scope="module", params=[*(f"tiny {name}" for name in KINDS), *(row.name for row in learned())])
@@ -35,6 +28,17 @@ def parts_of(model: Learned) -> list[str]:
     return [part for part in model.files if part != "tables"]
 
 
+def overlap_of(part: str) -> int:
+    shapes = {"analysis": codec.ANALYSIS, "synthesis": codec.SYNTHESIS}
+    return shapes.get(part, prior.CONTEXT)[1]
+
+
+def steps_for(model: Learned) -> np.ndarray:
+    """The logarithms of the steps of a middle level."""
+    gain = tables_of(model).gain
+    return -np.log(gain[len(gain) // 2])
+
+
 def example(network: Network, part: str, height: int, width: int, seed: int = 1) -> np.ndarray:
     """Something like what a network sees."""
     random = np.random.default_rng(seed)
@@ -44,44 +48,46 @@ def example(network: Network, part: str, height: int, width: int, seed: int = 1)
     return np.rint(random.laplace(0, 4, shape)).astype(np.float32)
 
 
-def reach_of(network: Network, part: str, width: int) -> float:
+def reach_of(model: Learned, part: str, width: int) -> float:
     """How far a sample's influence goes along a row, in samples of what the network sees.
 
     Columns are changed one after another, and outputs that change at all are those that depend on them.
     """
+    network, steps = net(model, part), steps_for(model)
     image = example(network, part, 64 if part == "analysis" else 4, width)
-    before, farthest = network(image), 0.0
+    before, farthest = network(image, steps), 0.0
     scale = image.shape[1] / before.shape[1]
     for at in range(width // 2, width // 2 + max(1, round(scale))):
         changed = image.copy()
         changed[:, at] = example(network, part, len(image), 1, seed=at)[:, 0] + 9
-        reached = np.flatnonzero((network(changed) != before).any((0, 2))) * scale
+        reached = np.flatnonzero((network(changed, steps) != before).any((0, 2))) * scale
         farthest = max(farthest, at - reached[0], reached[-1] + scale - (at + 1))
     return farthest
 
 
 def test_tiles_overlap_by_more_than_a_network_looks(model: Learned) -> None:
     for part in parts_of(model):
-        overlap = OVERLAPS[part]
-        reach = reach_of(net(model, part), part, 4 * overlap)
+        overlap = overlap_of(part)
+        reach = reach_of(model, part, 4 * overlap)
         assert 0 < reach <= overlap, part
 
 
-def test_a_hyperprior_is_exact(model: Learned) -> None:
+def test_contexts_are_exact(model: Learned) -> None:
     """In ONNX Runtime with one thread and with two, and in NumPy as the onnx package has it."""
-    if not model.hyper:
-        pytest.skip("no hyperprior")
-    data = (codec.ZOO / model.files["hyper_synthesis"]).read_bytes()
     from onnx.reference import ReferenceEvaluator
 
-    networks = [Network(data, threads) for threads in (1, 2)]
-    for seed, reach in enumerate((1, 20, 2.0**31)):
-        side = example(networks[0], "hyper_synthesis", 3, 5, seed) * np.float32(reach)
-        results = [network(side) for network in networks]
-        (made,) = ReferenceEvaluator(onnx.load_from_string(data)).run(None, {"image": side.transpose(2, 0, 1)[None]})
-        for result in (results[1], made[0].transpose(1, 2, 0)):
-            np.testing.assert_array_equal(results[0], result)
-        assert codec.whole(results[0]) is not None
+    for part in model.contexts:
+        data = (codec.ZOO / model.files[part]).read_bytes()
+        networks = [Network(data, threads) for threads in (1, 2)]
+        reference = ReferenceEvaluator(onnx.load_from_string(data))
+        for seed, reach in enumerate((1, 20, 2.0**31)):
+            known = example(networks[0], part, 3, 5, seed) * np.float32(reach)
+            results = [network(known) for network in networks]
+            (made,) = reference.run(None, {"image": known.transpose(2, 0, 1)[None]})
+            for result in (results[1], made[0].transpose(1, 2, 0)):
+                np.testing.assert_array_equal(results[0], result)
+            indices = np.split(prior.whole(results[0]), 2, 2)[1]
+            assert indices.min() >= 0 and indices.max() < len(tables_of(model).low)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (70, 130)])
@@ -93,12 +99,14 @@ def test_files_come_back_in_tiles_too(model: Learned, height: int, width: int, m
         assert abs(len(data) - latents.size(level)) <= 4 + 0.01 * len(data) or model.method == "tiny"
         header, coded, _ = origin(data)
         found = decoded(coded, header, model, latents.tables)
-        assert np.abs((found - latents.values) * latents.tables.gain[level][:, None, None]).max() <= 0.5001
+        error = (found - latents.at(level)) * latents.tables.gain[level][:, None, None]
+        assert np.abs(error).max() <= farthest(latents.tables, model.price) + 0.001
     pixels = read(data).pixels
     assert pixels.shape == source.pixels.shape
     with monkeypatch.context() as patch:
-        for part, (_, overlap, grid) in (("SYNTHESIS", codec.SYNTHESIS), ("HYPER_SYNTHESIS", codec.HYPER_SYNTHESIS)):
-            patch.setattr(codec, part, (grid, overlap, grid))
+        for module, part in ((codec, "SYNTHESIS"), (prior, "CONTEXT")):
+            _, overlap, grid = getattr(module, part)
+            patch.setattr(module, part, (grid, overlap, grid))
         np.testing.assert_array_equal(found, decoded(coded, header, model, latents.tables))
         assert np.abs(pixels.astype(int) - read(data).pixels).max() <= 1
 

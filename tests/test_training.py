@@ -360,23 +360,3 @@ def test_the_tiniest_numbers_are_zero_while_training(
     monkeypatch.setattr(loop, "optimizers_for", lambda *_: seen.append(float(torch.tensor(1e-38) / 1e3)) or [])
     train(replace(TINY, steps=1), pictures, tmp_path)
     assert seen == [0.0] and float(torch.tensor(1e-38) / 1e3) > 0
-
-
-@pytest.mark.filterwarnings("ignore")  # PyTorch's, about its own exporter
-def test_weights_as_int8_are_off_by_half_a_step_of_their_row() -> None:
-    from corec.runtime import Network
-    from corec.training.export import narrowed, to_onnx
-
-    torch.manual_seed(1)
-    network = torch.nn.Conv2d(8, 8, 3, padding=1)
-    with torch.no_grad():
-        network.weight *= torch.logspace(-3, 1, 8)[:, None, None, None]  # rows of very different size
-    image = torch.rand(1, 8, 16, 16)
-    whole = to_onnx(network, image)
-    data = narrowed(whole, np.int8)
-    assert len(data) < len(whole) - 2 * network.weight.numel()
-    steps = network.weight.detach().abs().amax((1, 2, 3)) / 127
-    with torch.no_grad():
-        network.weight.copy_((network.weight / steps[:, None, None, None]).round() * steps[:, None, None, None])
-        expected = network(image)[0].permute(1, 2, 0).numpy()
-    np.testing.assert_allclose(Network(data, 1)(image[0].permute(1, 2, 0).numpy()), expected, atol=1e-4)

@@ -79,23 +79,23 @@ class Learned:
     default: bool
     """Whether the learned codec takes it unless told a model."""
     files: dict[str, str]
-    """Part -> its file in the zoo: analysis, synthesis, tables; with a hyperprior hyper_analysis, hyper_synthesis."""
+    """Part -> its file in the zoo: analysis, synthesis, tables; with contexts context0, context1, ..."""
     sha256: dict[str, str]
     """Part -> its file's digest."""
     training: dict[str, Any]
     """Recipe, data, steps, seconds, hardware, seed, commit."""
+    price: float = 0.0
+    """Of a bit, in squared bins, at which symbols were chosen in training: see corec.learned.codec.chosen()."""
 
     def __post_init__(self) -> None:
-        parts = {"analysis", "synthesis", "tables"}
-        if self.hyper:
-            parts |= {"hyper_analysis", "hyper_synthesis"}
+        parts = {"analysis", "synthesis", "tables", *self.contexts}
         if not parts == set(self.files) == set(self.sha256):
             raise ValueError(f"{self.name} has parts {', '.join(self.files)}")
 
     @property
-    def hyper(self) -> bool:
-        """Whether it sends a hyperprior ahead, which tells how the latents are distributed."""
-        return "hyper_synthesis" in self.files
+    def contexts(self) -> list[str]:
+        """The parts, in their order, that tell how latents are distributed from those before; none: tables do."""
+        return [f"context{at}" for at in range(sum(part.startswith("context") for part in self.files))]
 
 
 def plain(codec: str, color: bool, steps: tuple[float, float]) -> Model:

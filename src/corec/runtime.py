@@ -27,8 +27,9 @@ class Network:
         self.inputs = [wanted.name for wanted in self.session.get_inputs()]
 
     def __call__(self, image: np.ndarray, log_step: np.ndarray | None = None) -> np.ndarray:
-        """image (H, W, C), of a size the network takes: a picture in 0..1, or latents; log_step (1 or 2,): the
-        natural logarithms of quantiser steps, which networks in front of or behind a codec may be told."""
+        """image (H, W, C), of a size the network takes: a picture in 0..1, or latents; log_step (n,): the natural
+        logarithms of quantiser steps, which networks in front of or behind a codec may be told. Around a standard
+        codec n is 1 or 2, of levels; in a learned one as many as there are latents, of pictures in 0..1."""
         batch = np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32)
         told = {"image": batch}
         if log_step is not None:
@@ -38,6 +39,11 @@ class Network:
         except Exception as error:
             raise ModelError(f"a network failed on an image of {image.shape[1]}x{image.shape[0]}: {error}") from error
         return np.asarray(output)[0].transpose(1, 2, 0)
+
+    @property
+    def takes_steps(self) -> bool:
+        """Whether it is told the quantiser's steps."""
+        return "log_step" in self.inputs
 
     @property
     def planes(self) -> int:

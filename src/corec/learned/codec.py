@@ -3,11 +3,11 @@
     write: picture -> analysis -> latents, times the level's gains, rounded -> range coder -> bytes
     read:  bytes -> range coder -> latents, divided by the gains -> synthesis -> picture
 
-A model with a hyperprior sends a little picture of the latents ahead, from which an exact network tells the mean and
-the table of each. Networks see large pictures in tiles, so that memory stays bounded; the file knows nothing of them.
+What is known of the latents before they are decoded, their tables and means, is told by prior.py. Networks see large
+pictures in tiles, so that memory stays bounded; the file knows nothing of them.
 """
 
-from bisect import bisect_right
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,27 +15,21 @@ import numpy as np
 
 from corec import color, tiles
 from corec.errors import CodecError, ModelError, PictureError, RateError
-from corec.learned.coder import Decoder, Encoder, constriction, cost
+from corec.learned.coder import Decoder, Encoder, bits_of, constriction, cost
 from corec.learned.format import NAME, Header, header_bytes, pack, unpack
+from corec.learned.prior import Prior, net
 from corec.learned.tables import Tables, tables
 from corec.models import ZOO, Learned, learned, learned_named, learned_numbered
 from corec.picture import Picture
-from corec.runtime import Network, network
 from corec.wrap import Progress, levels, refuse_beyond_largest, unit
 
 STRIDE = 16
 """Pixels a latent, along each side."""
-SIDE_STRIDE = 4
-"""Latents a number of the hyperprior, along each side."""
-PIECE = 1 << 20
-"""Symbols that are coded together."""
-MEANS = 16
-"""The hyperprior tells means in sixteenths."""
 ANALYSIS = 1024, 64, 64
-SYNTHESIS = 64, 4, 1
-HYPER_ANALYSIS = 256, 32, 4
-HYPER_SYNTHESIS = 64, 8, 1
+SYNTHESIS = 64, 6, 1
 """Tile, overlap and grid in samples of what each network sees. The overlaps exceed their reach."""
+RISE = 0.05
+"""Of the logarithm of a file's size, from a level to the next: about what models of 64 levels have."""
 
 
 def write(picture: Picture, model: Learned, level: int) -> bytes:
@@ -51,7 +45,10 @@ def read(data: bytes, progress: Progress | None = None) -> Picture:
     gray = header.gray or not model.color
     pixels = np.empty((header.height, header.width, 1 if gray else 3), np.uint8)
     synthesis, after = net(model, "synthesis"), shown_gray if header.gray else shown
-    tiles.through(synthesis, latents.transpose(1, 2, 0), pixels, after, SYNTHESIS, progress)
+    log_step = -np.log(known.gain[header.level])
+    tiles.through(
+        lambda piece: synthesis(piece, log_step), latents.transpose(1, 2, 0), pixels, after, SYNTHESIS, progress
+    )
     return Picture(pixels[..., 0] if gray else pixels)
 
 
@@ -107,19 +104,29 @@ class Latents:
     """The latents of a picture, of which files of every level are made."""
 
     def __init__(self, picture: Picture, model: Learned, progress: Progress | None = None) -> None:
-        self.picture, self.model, self.tables = picture, model, tables_of(model)
+        self.picture, self.model, self.tables, self.progress = picture, model, tables_of(model), progress
         refuse_beyond_largest(picture.width, picture.height)
         constriction()  # if it is missing, that should not come to light behind all the work
+        self.analysed: int | None = None
+        """The level that values are for."""
         self.values = np.empty(shape_of(self.tables, picture.height, picture.width), np.float32)
         """(N, h, w)"""
+
+    def at(self, level: int) -> np.ndarray:
+        """The latents, not yet times their gains, (N, h, w): an analysis may be told the level."""
+        analysis = net(self.model, "analysis")
+        if self.analysed == level or (self.analysed is not None and not analysis.takes_steps):
+            return self.values
+        picture, planes = self.picture, 3 if self.model.color else 1
         pixels = picture.pixels[..., None] if picture.gray else picture.pixels
-        planes, analysis = 3 if model.color else 1, net(model, "analysis")
-        target = self.values.transpose(1, 2, 0)
+        log_step = -np.log(self.tables.gain[level])
 
         def analysed(piece: np.ndarray) -> np.ndarray:
-            return analysis(np.broadcast_to(unit(piece), (*piece.shape[:2], planes)))
+            return analysis(np.broadcast_to(unit(piece), (*piece.shape[:2], planes)), log_step)
 
-        tiles.through(analysed, pixels, target, np.asarray, ANALYSIS, progress)
+        tiles.through(analysed, pixels, self.values.transpose(1, 2, 0), np.asarray, ANALYSIS, self.progress)
+        self.analysed, self.progress = level, None  # progress is that of the first time
+        return self.values
 
     @property
     def levels(self) -> int:
@@ -143,12 +150,29 @@ class Latents:
 
         Raises RateError, with the smallest size, if even the coarsest is too large.
         """
-        level = max(0, bisect_right(range(self.levels), float(size), key=self.size) - 1)
+        level = max(0, self.finest_within(size))
         while len(data := self.file(level)) > size:
             if level == 0:
                 raise RateError.too_small(size, len(data))
             level -= 1
         return data, level
+
+    def finest_within(self, size: int) -> int:
+        """The finest level whose file would have at most `size` bytes; -1 if there is none.
+
+        Sizes grow about as powers of the level, so that two or three are enough to know which to look at.
+        """
+        fits, does_not, level = -1, self.levels, self.levels // 2
+        known: dict[int, float] = {}
+        while does_not - fits > 1:
+            known[level] = math.log(self.size(level))
+            fits, does_not = (level, does_not) if known[level] <= math.log(size) else (fits, level)
+            rise = RISE
+            if fits in known and does_not in known:
+                rise = (known[does_not] - known[fits]) / (does_not - fits)
+            nearer = level + math.floor((math.log(size) - known[level]) / max(rise, RISE / 2))
+            level = min(max(nearer, fits + 1), does_not - 1)
+        return fits
 
     def header(self, level: int) -> Header:
         """The header of a level's file."""
@@ -157,109 +181,58 @@ class Latents:
 
     def pieces(self, level: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The symbols of a level, int32 (n,), and their tables' numbers (n,), as they are coded."""
-        side = None
-        if self.model.hyper:
-            side = self.side(level)
-            for piece in pieces_of(side.size):
-                yield side.reshape(-1)[piece], channel_numbers(piece, side.shape, level)
-        prior = Prior(self.model, self.tables, level, self.values.shape, side)
-        for piece in pieces_of(self.values.size):
-            numbers, means, gains = prior.at(piece)
-            yield quantised(gains * self.values.reshape(-1)[piece] - means), numbers
-
-    def side(self, level: int) -> np.ndarray:
-        """The numbers that the hyperprior sends ahead: int32 (M, h / 4, w / 4), rounded up."""
-        gain, hyper_analysis = self.tables.gain[level], net(self.model, "hyper_analysis")
-        side = np.empty(side_shape(self.model, self.values.shape), np.int32)
-        source, target = self.values.transpose(1, 2, 0), side.transpose(1, 2, 0)
-        tiles.through(lambda piece: hyper_analysis(gain * piece), source, target, quantised, HYPER_ANALYSIS)
-        return side
+        values, gain = self.at(level), self.tables.gain[level][:, None, None]
+        prior = Prior(self.model, self.tables, level, values.shape)
+        for where in prior.places():
+            wanted = (gain[where[0]] * values[where]).reshape(-1)
+            for piece, numbers, means in prior.pieces(where):
+                symbols = chosen(self.tables, wanted[piece] - means, numbers, self.model.price)
+                yield symbols, numbers
+                prior.learn(where, piece, symbols)
 
 
-class Prior:
-    """By which table each latent of a level is coded, and around which mean."""
+def chosen(known: Tables, residuals: np.ndarray, numbers: np.ndarray, price: float) -> np.ndarray:
+    """The symbols of residuals (n,), in bins, in tables of these numbers (n,): int32 (n,).
 
-    def __init__(
-        self, model: Learned, known: Tables, level: int, shape: tuple[int, ...], side: np.ndarray | None
-    ) -> None:
-        """shape: the latents' (N, h, w); side: what was sent ahead, with a hyperprior."""
-        self.gain, self.level, self.shape = known.gain[level], level, shape
-        self.told: np.ndarray | None = None
-        if side is None:
-            return
-        first = len(known.gain) * len(side)
-        told = np.empty((2, *shape), np.int16)
-        source, target = side.transpose(1, 2, 0), told.reshape(-1, *shape[1:]).transpose(1, 2, 0)
-        tiles.through(net(model, "hyper_synthesis"), source, target, whole, HYPER_SYNTHESIS)
-        if told[1].min() < 0 or told[1].max() >= len(known.low) - first:
-            raise ModelError(f"the hyperprior of {model.name} names tables that there are not")
-        self.told, self.first = told.reshape(2, -1), first
-
-    def at(self, piece: slice) -> tuple[np.ndarray, np.ndarray | float, np.ndarray]:
-        """Of the latents of a piece (n,): their tables' numbers, their means after the gain, and their gains."""
-        gains = self.gain[channels(piece, self.shape)]
-        if self.told is None:
-            return channel_numbers(piece, self.shape, self.level), 0.0, gains
-        means, indices = self.told[:, piece]
-        return (indices + np.int32(self.first)).astype(np.uint16), means / np.float32(MEANS), gains
+    Each is rounded, or its neighbour towards zero if that costs less: squared error plus price times bits.
+    """
+    symbols = quantised(residuals)
+    open_to = np.flatnonzero(symbols) if price else symbols[:0].astype(np.intp)
+    near, exact, numbers = symbols[open_to], residuals[open_to], numbers[open_to]
+    lower = near - np.sign(near)
+    saved = bits_of(known, near, numbers) - bits_of(known, lower, numbers)
+    cheaper = (exact - lower) ** 2 - (exact - near) ** 2 < price * saved
+    symbols[open_to[cheaper]] = lower[cheaper]
+    return symbols
 
 
 def decoded(coded: bytes, header: Header, model: Learned, known: Tables) -> np.ndarray:
     """The latents of a file, (N, h, w) float32. Raises CodecError."""
     decoder = Decoder(known, coded)
-    shape, side = shape_of(known, header.height, header.width), None
-    if model.hyper:
-        side = np.empty(side_shape(model, shape), np.int32)
-        for piece in pieces_of(side.size):
-            side.reshape(-1)[piece] = decoder.decode(channel_numbers(piece, side.shape, header.level))
-    prior = Prior(model, known, header.level, shape, side)
-    latents = np.empty(shape, np.float32)
-    for piece in pieces_of(latents.size):
-        numbers, means, gains = prior.at(piece)
-        latents.reshape(-1)[piece] = (decoder.decode(numbers) + means) / gains
+    latents = np.empty(shape_of(known, header.height, header.width), np.float32)
+    prior, gain = Prior(model, known, header.level, latents.shape), known.gain[header.level]
+    for where in prior.places():
+        found = np.empty(latents[where].shape, np.float32)
+        for piece, numbers, means in prior.pieces(where):
+            symbols = decoder.decode(numbers)
+            found.reshape(-1)[piece] = symbols + means
+            prior.learn(where, piece, symbols)
+        latents[where] = found / gain[where[0], None, None]
     return latents
-
-
-def net(model: Learned, part: str) -> Network:
-    """One of a model's networks."""
-    return network(ZOO / model.files[part], model.sha256[part])
 
 
 def tables_of(model: Learned) -> Tables:
     """A model's tables. Raises ModelError for a number of them that cannot be."""
     known = tables(ZOO / model.files["tables"], model.sha256["tables"])
-    levels, channels = known.gain.shape
-    count = len(known.low)
-    if not model.hyper and count != levels * channels:
-        raise ModelError(f"model {model.name} has {count} tables, not {levels} x {channels}")
-    if model.hyper and count <= levels * net(model, "hyper_synthesis").planes:
-        raise ModelError(f"model {model.name} has {count} tables, which are too few")
+    levels, arrays = known.gain.shape
+    if not model.contexts and len(known.low) != levels * arrays:
+        raise ModelError(f"model {model.name} has {len(known.low)} tables, not {levels} x {arrays}")
     return known
 
 
 def shape_of(known: Tables, height: int, width: int) -> tuple[int, int, int]:
     """The latents' (N, h, w) of a picture."""
     return known.gain.shape[1], -(-height // STRIDE), -(-width // STRIDE)
-
-
-def side_shape(model: Learned, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """The shape of what a hyperprior sends ahead of latents (N, h, w)."""
-    return net(model, "hyper_synthesis").planes, -(-shape[1] // SIDE_STRIDE), -(-shape[2] // SIDE_STRIDE)
-
-
-def pieces_of(count: int) -> Iterator[slice]:
-    """The pieces of so many symbols: channel after channel, row after row."""
-    return (slice(at, min(count, at + PIECE)) for at in range(0, count, PIECE))
-
-
-def channels(piece: slice, shape: tuple[int, ...]) -> np.ndarray:
-    """The channel of each symbol of a piece of an array (N, h, w)."""
-    return np.arange(piece.start, piece.stop) // (shape[1] * shape[2])
-
-
-def channel_numbers(piece: slice, shape: tuple[int, ...], level: int) -> np.ndarray:
-    """The numbers of tables that depend on the level and the channel alone: uint16 (n,)."""
-    return (level * shape[0] + channels(piece, shape)).astype(np.uint16)
 
 
 def shown(image: np.ndarray) -> np.ndarray:
@@ -277,12 +250,3 @@ def quantised(values: np.ndarray) -> np.ndarray:
     if not np.isfinite(values).all():
         raise ModelError("a network gave something that is no number")
     return np.rint(values.astype(np.float64)).clip(-(1 << 31), (1 << 31) - 1).astype(np.int32)
-
-
-def whole(values: np.ndarray) -> np.ndarray:
-    """Whole numbers of 16 bits, as they are. Raises ModelError for others: both sides must have the same."""
-    with np.errstate(invalid="ignore"):
-        same = values.astype(np.int16)
-    if (same != values).any():
-        raise ModelError("a hyperprior's network gave numbers that are not whole: this machine cannot read its files")
-    return same

@@ -117,6 +117,8 @@ class Method(nn.Module):
 
     rate = 1.0
     """By what the recipe's learning rate is multiplied."""
+    price = 0.0
+    """See corec.models.Learned: symbols are rounded."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()

@@ -98,7 +98,7 @@ class Scaled(nn.Module):
     to the largest.
     """
 
-    FINEST, COARSEST = math.log(0.04), math.log(40.0)
+    FINEST, COARSEST = math.log(0.04), math.log(200.0)
     """Natural logarithms of the first and last scale, in bins. At 0.04 all but 7e-6 of the mass is in one bin."""
 
     def __init__(self, count: int) -> None:
@@ -108,9 +108,8 @@ class Scaled(nn.Module):
         self.logit = nn.Parameter(torch.zeros(2, COMPONENTS))
 
     def index_of(self, spread: Tensor) -> Tensor:
-        """The indices, not rounded, of root mean squares (...) in bins."""
-        place = ((spread / DEVIATION).log() - self.FINEST) / (self.COARSEST - self.FINEST)
-        return (self.count - 1) * place.clamp(0, 1)
+        """The indices, neither rounded nor bounded, of root mean squares (...) in bins."""
+        return (self.count - 1) * ((spread / DEVIATION).log() - self.FINEST) / (self.COARSEST - self.FINEST)
 
     def shape(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Scales and logits (..., K) of the mixtures of indices (...)."""
@@ -123,7 +122,7 @@ class Scaled(nn.Module):
         )
 
     def bits(self, values: Tensor, index: Tensor) -> Tensor:
-        """Bits of values (...) in bins, each under the density of its index (...) in 0..count-1."""
+        """Bits of values (...) in bins, under the densities of indices in 0..count-1 that broadcast against them."""
         scale, logit = self.shape(index)
         return -log_mass(values, torch.zeros_like(scale), scale, logit) / math.log(2)
 

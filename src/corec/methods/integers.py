@@ -1,15 +1,15 @@
 """A network in integers: what both ends of a file must compute alike, on any machine, in any order of adding up.
 
-Every layer is a convolution of integers with integers, then a division by a power of two, rounded. Numbers are held as
+Every layer is a product of integers with integers, then a division by a power of two, rounded. Numbers are held as
 float32, in which integers up to 2^24 and their sums are exact; weights are bounded such that no partial sum gets
-there, whatever the input. Kernels are 4x4 (transposed) and 1x1, for which runtimes have no fast algorithm of fractions,
-as Winograd's for 3x3. Training computes the same integers, and takes the slope of rounding for 1.
+there, whatever the input. Layers see one place, or the 3x3 around it as so many more channels: a convolution of 1x1 is
+nothing that a runtime has a fast algorithm of fractions for, as Winograd's for 3x3. Training computes the same
+integers, and takes the slope of rounding for 1.
 
 Why: Ballé et al. 2019, "Integer networks for data compression with latent-variable models" (ICLR).
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,16 +17,22 @@ from torch.nn import functional as F
 
 EXACT = 2**24
 """Up to it float32 holds every integer."""
-INPUT = 127
-"""Inputs of a network are clamped to this magnitude."""
+WHOLE = 2047
+"""Inputs that count as they are, are clamped to this magnitude."""
+PLANES = 2
+"""Of a context's inputs, before the latents."""
+LARGEST = 42
+"""What sizes() gives at most."""
 ACTIVATION = 1023
 """What a layer hands to the next is clamped to 0..this."""
 MEAN = 32767
 """Largest magnitude of a mean."""
 UNIT = 16
-"""Integers that make 1, in activations and outputs; a network's inputs are whole."""
+"""Integers that make 1, in activations and means; inputs are whole."""
 WEIGHT_UNIT = 256
 """Integers that make 1, in weights."""
+SPEED = 4.0
+"""How many times as far a layer's sum moves in a step as it would with inputs of about 1 and weights of variance 1."""
 
 
 class Round(torch.autograd.Function):
@@ -57,124 +63,127 @@ class Clamp(torch.autograd.Function):
         return slope.masked_fill(outwards, 0), None, None
 
 
-class Integers(NamedTuple):
-    """A layer as it is computed."""
-
-    weight: Tensor
-    """Integers: (in, out, 4, 4) of a transposed convolution with stride 2, or (out, in, 1, 1)."""
-    bias: Tensor
-    """Integers (out,)."""
-    divisor: int
-    """A power of two."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if self.weight.shape[-1] == 4:
-            total = F.conv_transpose2d(x, self.weight, self.bias, stride=2, padding=1)
-        else:
-            total = F.conv2d(x, self.weight, self.bias)
-        return total / self.divisor
-
-    def largest(self, limit: int) -> float:
-        """The largest magnitude that a partial sum can have, for inputs of magnitudes up to a limit."""
-        return float((limit * reach(self.weight) + self.bias.abs()).max())
-
-
-def reach(weight: Tensor) -> Tensor:
-    """The largest sum of magnitudes of the weights that meet in an output: (out,)."""
-    if weight.shape[-1] == 4:  # every second row and column of the kernel
-        return weight.abs().unflatten(3, (2, 2)).unflatten(2, (2, 2)).sum((0, 2, 4)).amax((1, 2))
-    return weight.abs().sum((1, 2, 3))
-
-
 class Layer(nn.Module):
-    """A layer as it is trained: real weights, of which the integers are made at every step.
+    """Integers (N, inputs, h, w) -> integers (N, outputs, h, w), in sixteenths.
 
-    first: its inputs are the network's own. enlarge: twice the height and width, else a convolution of 1x1.
+    Trained are real weights, of which the integers are made at every step; freeze() leaves only these. They are stored
+    divided by `scale`: Adam moves every number equally far, and of many large inputs that would be too far. limit: the
+    largest magnitude of an input; usual: a common one; unit: how many of the inputs' integers make 1; spread: of the
+    real weights at first, None: such that what comes out varies as much as what goes in.
     """
 
-    def __init__(self, inputs: int, outputs: int, first: bool = False, enlarge: bool = False) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, limit: int, usual: int, unit: int = 1, spread: float | None = None
+    ) -> None:
         super().__init__()
-        self.limit, self.input_unit = (INPUT, 1) if first else (ACTIVATION, UNIT)
-        shape, taps = ((inputs, outputs, 4, 4), 4 * inputs) if enlarge else ((outputs, inputs, 1, 1), inputs)
-        self.weight = nn.Parameter(torch.randn(shape) * (2 / taps) ** 0.5)
+        self.limit, self.unit, self.frozen = limit, unit, False
+        self.scale = SPEED * unit / (usual * inputs**0.5)
+        spread = (2 / inputs) ** 0.5 if spread is None else spread
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) * spread / self.scale)
         self.bias = nn.Parameter(torch.zeros(outputs))
 
-    def integers(self) -> Integers:
-        weight = WEIGHT_UNIT * self.weight
+    def integers(self) -> tuple[Tensor, Tensor]:
+        """Weights and biases as they are computed with."""
+        if self.frozen:
+            return self.weight, self.bias
+        weight = WEIGHT_UNIT * self.scale * self.weight
         # Three quarters of what is exact are for the weights, the rest for the bias and for what rounding adds.
-        excess = (self.limit * reach(weight) / (0.75 * EXACT)).clamp(min=1)
-        excess = excess[:, None, None] if weight.shape[-1] == 4 else excess[:, None, None, None]
-        unit = WEIGHT_UNIT * self.input_unit
-        bias = (unit * self.bias).clamp(-EXACT / 8, EXACT / 8)
-        return Integers(Round.apply(weight / excess), Round.apply(bias), unit // UNIT)
-
-
-def compute(
-    z: Tensor,
-    layers: Sequence[Integers],
-    count: int,
-    rounded: Callable[..., Tensor] = torch.round,
-    clamped: Callable[..., Tensor] = torch.clamp,
-) -> Tensor:
-    """The network: integers (N, inputs, h, w) -> (N, 2 outputs, 4h, 4w), means in sixteenths, then indices."""
-    x = z.clamp(-INPUT, INPUT)
-    for layer in layers[:-1]:
-        x = rounded(layer(x)).clamp(0, ACTIVATION)
-    means, indices = rounded(layers[-1](x)).chunk(2, 1)
-    return torch.cat([means.clamp(-MEAN, MEAN), clamped(indices, 0, count - 1)], 1)
-
-
-class IntegerSynthesis(nn.Module):
-    """Integers (N, inputs, h, w) -> (N, 2 outputs, 4h, 4w): means in sixteenths, then indices in 0..count-1."""
-
-    def __init__(self, inputs: int, widths: tuple[int, int], outputs: int, count: int) -> None:
-        super().__init__()
-        self.count = count
-        first, second = widths
-        last = Layer(second, 2 * outputs)
-        nn.init.normal_(last.weight, std=0.1 * second**-0.5)
-        self.layers = nn.ModuleList(
-            [
-                Layer(inputs, first, first=True, enlarge=True),
-                Layer(first, second, enlarge=True),
-                Layer(second, second),
-                last,
-            ]
-        )
+        excess = (self.limit * weight.abs().sum(1, keepdim=True) / (0.75 * EXACT)).clamp(min=1)
+        bias = (WEIGHT_UNIT * self.unit * self.bias).clamp(-EXACT / 8, EXACT / 8)
+        return Round.apply(weight / excess), Round.apply(bias)
 
     @torch.no_grad()
-    def start_with(self, indices: Tensor) -> None:
-        """Begin with these indices (outputs,) wherever there is nothing to tell them from."""
-        bias = self.layers[-1].bias
-        bias[len(indices) :] = indices / UNIT  # type: ignore[operator]
+    def freeze(self) -> None:
+        """Keep nothing but the integers, for export: a runtime has nothing to compute otherwise."""
+        weight, bias = self.integers()
+        self.weight, self.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
+        self.frozen = True
 
-    def integers(self) -> list[Integers]:
-        return [layer.integers() for layer in self.layers]  # type: ignore[operator]
+    def largest(self) -> float:
+        """The largest magnitude that a partial sum can have, whatever the input."""
+        weight, bias = self.integers()
+        return float((self.limit * weight.abs().sum(1) + bias.abs()).max())
 
-    def forward(self, z: Tensor) -> Tensor:
-        return compute(z, self.integers(), self.count, Round.apply, Clamp.apply)
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.integers()
+        total = F.conv2d(x, weight[:, :, None, None], bias) / (WEIGHT_UNIT * self.unit // UNIT)
+        return total.round() if self.frozen else Round.apply(total)
 
 
-class Frozen(nn.Module):
-    """A finished IntegerSynthesis, for export: its integers, and nothing that a runtime could compute otherwise."""
+def around(x: Tensor) -> Tensor:
+    """(N, C, h, w) -> (N, 9C, h, w): every place's 3x3, zeros beyond the edges; the place itself is the fifth."""
+    height, width = x.shape[2:]
+    padded = F.pad(x, (1, 1, 1, 1))
+    return torch.cat([padded[:, :, i : i + height, j : j + width] for i in range(3) for j in range(3)], 1)
 
-    def __init__(self, trained: IntegerSynthesis) -> None:
+
+class Context(nn.Module):
+    """What is known of a group of latents -> the means and scales of those that are not.
+
+    Integers (N, 2 + known, h, w) -> (N, 2 outputs, h, w): means in sixteenths, then indices in 0..count - 1. The first
+    two channels are the level, and where this group is known (0 or 1). Known are the latents of all groups before and,
+    at some places, of this one; where they are not known yet they are 0. What is told is the sum of linear functions,
+    of the `signed` first latents around a place and of the magnitudes of all, there and next to it, and of what three
+    hidden layers make of both.
+    """
+
+    def __init__(self, known: int, outputs: int, signed: int, width: int, count: int) -> None:
         super().__init__()
-        self.count = trained.count
-        with torch.no_grad():
-            layers = trained.integers()
-        self.divisors = [layer.divisor for layer in layers]
-        self.weights = nn.ParameterList(nn.Parameter(layer.weight, requires_grad=False) for layer in layers)
-        self.biases = nn.ParameterList(nn.Parameter(layer.bias, requires_grad=False) for layer in layers)
+        self.known, self.count, self.signed = known, count, min(signed, known)
+        near = 9 * (PLANES + self.signed)
+        self.linear = Layer(near, 2 * outputs, WHOLE, 4, spread=0)
+        self.direct = Layer(2 * known, 2 * outputs, 8 * LARGEST, 16, spread=0)
+        self.near = Layer(near, width, WHOLE, 4, spread=0.02)
+        self.sizes = Layer(known, width, LARGEST, 4)
+        self.second = Layer(9 * width, width, ACTIVATION, UNIT, UNIT)
+        self.third = Layer(width, width, ACTIVATION, UNIT, UNIT)
+        self.last = Layer(width, 2 * outputs, ACTIVATION, UNIT, UNIT, spread=0.02 * width**-0.5)
 
-    def layers(self) -> list[Integers]:
-        return [Integers(*parts) for parts in zip(self.weights, self.biases, self.divisors, strict=True)]
+    @torch.no_grad()
+    def start_with(self, indices: Tensor, rise: float) -> None:
+        """Begin with these indices (outputs,) at level 0, wherever there is nothing to tell them from, and so much
+        more with every level."""
+        outputs = len(indices)
+        self.linear.bias[outputs:] = indices / UNIT
+        self.linear.weight[outputs:, 4 * (PLANES + self.signed)] = rise / UNIT / self.linear.scale
 
-    def forward(self, z: Tensor) -> Tensor:
-        return compute(z, self.layers(), self.count)
+    def forward(self, known: Tensor) -> Tensor:
+        near = around(known[:, : PLANES + self.signed].clamp(-WHOLE, WHOLE))
+        size = sizes(known[:, PLANES:])
+        x = self.near(near) + self.sizes(size)
+        for layer in (self.second, self.third):
+            x = layer(around(x.clamp(0, ACTIVATION)) if layer is self.second else x.clamp(0, ACTIVATION))
+        direct = self.direct(torch.cat([size, beside(size)], 1))
+        means, indices = (self.linear(near) + direct + self.last(x.clamp(0, ACTIVATION))).chunk(2, 1)
+        if self.last.frozen:
+            indices = indices.clamp(0, self.count - 1)
+        else:
+            indices = Clamp.apply(indices, 0, self.count - 1)
+        return torch.cat([means.clamp(-MEAN, MEAN), indices], 1)
+
+    def freeze(self) -> None:
+        """Keep nothing but integers: see Layer.freeze()."""
+        for layer in self.layers():
+            layer.freeze()
 
     def largest(self) -> float:
         """The largest magnitude that any partial sum can have, whatever the input."""
-        layers = self.layers()
-        limits = [INPUT, *[ACTIVATION] * (len(layers) - 1)]
-        return max(layer.largest(limit) for layer, limit in zip(layers, limits, strict=True))
+        return max(layer.largest() for layer in self.layers())
+
+    def layers(self) -> list[Layer]:
+        """All of its layers."""
+        return [layer for layer in self.modules() if isinstance(layer, Layer)]
+
+
+def beside(x: Tensor) -> Tensor:
+    """(N, C, h, w) -> the same: the sum of the eight places around each."""
+    rows = F.pad(x, (0, 0, 1, 1))
+    rows = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
+    columns = F.pad(rows, (1, 1, 0, 0))
+    return columns[:, :, :, :-2] + columns[:, :, :, 1:-1] + columns[:, :, :, 2:] - x
+
+
+def sizes(latents: Tensor) -> Tensor:
+    """Magnitudes (0, 7, 11, 15, 16, ...) that grow ever more slowly: integers up to LARGEST."""
+    size = latents.abs()
+    return sum((place * size.clamp(max=top) for place, top in ((3, 1), (3, 3), (1, 30))), torch.zeros_like(size))

@@ -46,7 +46,7 @@ class Levels(nn.Module):
 
     def shares(self) -> Tensor:
         """Of all levels, (count,)."""
-        return self.share(torch.arange(self.count))
+        return self.share(torch.arange(self.count, device=self.coarsest.device))
 
     def gain(self, level: Tensor) -> Tensor:
         """Gains (N, channels) at levels (N,)."""
@@ -57,7 +57,7 @@ class Levels(nn.Module):
     @torch.no_grad()
     def gains(self) -> Tensor:
         """Gains at all levels, (count, channels)."""
-        return self.gain(torch.arange(self.count))
+        return self.gain(torch.arange(self.count, device=self.coarsest.device))
 
     def weight(self, level: Tensor) -> Tensor:
         """Lambda at levels (N,): bits a pixel that a squared error of one level of 255 is worth."""

@@ -1,6 +1,7 @@
 """From a training run to ONNX files and a row of the zoo's manifest."""
 
 import hashlib
+import inspect
 import io
 import tempfile
 import tomllib
@@ -15,7 +16,7 @@ from torch.nn import functional
 
 from corec.codecs.base import codec_named
 from corec.errors import ModelError, RecipeError
-from corec.methods.integers import EXACT
+from corec.methods.integers import EXACT, PLANES, Context
 from corec.models import ZOO, read_manifest
 from corec.runtime import Network
 from corec.training.loop import build
@@ -27,10 +28,12 @@ AGREEMENT = 0.25 / 255
 ROUNDING = 0.35 / 255
 """Root mean square allowed of what storing weights in fewer bits changes. The sample is noise, where networks have most
 to do: int8 weights that change it by 0.1 to 0.3 levels cost photographs at 28 to 39 dB 0.004 dB at most."""
-LEARNED_AGREEMENT = 1 / 255
-"""As AGREEMENT for a learned codec's synthesis, of whose rounding to fp16 more is left in the picture: a level."""
-LATENT_AGREEMENT = 0.5
-"""The same for latents, in steps of the finest level's quantiser."""
+LARGE = 256
+"""Numbers of a weight from which on it is worth it."""
+NARROW = "int8", "fp16"
+"""How weights may be stored, the fewest bits first: see narrowed()."""
+LATENT_AGREEMENT, LATENT_ROUNDING = 0.05, 0.1
+"""The same two for latents, in steps of the finest level's quantiser."""
 
 
 def export(run: Path, name: str, number: int | None = None, default: bool = False, zoo: Path = ZOO) -> dict[str, int]:
@@ -95,7 +98,7 @@ def write_pair(method: Any, name: str, zoo: Path) -> dict[str, Any]:
         largest, _ = differences(whole, network, planes, size, steps)
         if largest > AGREEMENT:
             raise ModelError(f"{part}: ONNX Runtime and torch differ by {255 * largest:.2f} levels")
-        narrow = (narrowed(whole, kind) for kind in (np.int8, np.float16))
+        narrow = (narrowed(whole, kind) for kind in NARROW)
         data = next((d for d in narrow if differences(d, network, planes, size, steps)[1] <= ROUNDING), whole)
         row[part], row[f"{part}_sha256"] = write(zoo / f"{name}.{part}.onnx", data)
     return row
@@ -105,39 +108,65 @@ def write_pair(method: Any, name: str, zoo: Path) -> dict[str, Any]:
 def write_learned(method: Any, name: str, zoo: Path) -> dict[str, Any]:
     """Write the networks and tables of a learned codec; what the model's row says of them.
 
-    A hyper_synthesis must compute the same integers as torch, and with any input stay where float32 is exact.
+    A context must compute the same integers as torch, and with any input stay where float32 is exact.
     """
     parts, tables = method.parts(), packed(method.levels.gains().numpy(), method.tables())
-    finest, middle = (
-        torch.from_numpy(tables["gain"][level])[:, None, None] for level in (-1, len(tables["gain"]) // 2)
-    )
+    finest, middle = (torch.from_numpy(tables["gain"][level]) for level in (-1, len(tables["gain"]) // 2))
     picture = functional.interpolate(torch.rand(1, 3 if method.settings.color else 1, 8, 8), (64, 128), mode="bicubic")
-    latents = parts["analysis"](picture)
-    inputs = {"analysis": picture, "synthesis": (middle * latents).round() / middle, "hyper_analysis": middle * latents}
-    allowed = {
-        "analysis": LATENT_AGREEMENT / finest,
-        "synthesis": LEARNED_AGREEMENT,
-        "hyper_analysis": LATENT_AGREEMENT,
-    }
-    kinds: dict[str, type] = {}
-    if "hyper_synthesis" in parts:
-        inputs["hyper_synthesis"] = parts["hyper_analysis"](inputs["hyper_analysis"]).round()
-        allowed["hyper_synthesis"] = 0.0
-        kinds["hyper_synthesis"] = np.int16
-        if parts["hyper_synthesis"].largest() >= EXACT:
-            raise ModelError(f"hyper_synthesis: its sums may reach {EXACT}, beyond which float32 is not exact")
+    log_step = -middle.log()[None]
+    latents = parts["analysis"](picture, *([log_step] if takes_steps(parts["analysis"]) else []))
+    bins = (middle[:, None, None] * latents).round()
     files, digests = {}, {}
     for part, network in parts.items():
-        data = narrowed(to_onnx(network, inputs[part]), kinds.get(part, np.float16))
-        result = Network(data, 1)(inputs[part][0].permute(1, 2, 0).numpy())
-        difference = abs(torch.from_numpy(result).permute(2, 0, 1) - network(inputs[part])[0])
-        if (difference > allowed[part]).any():
-            raise ModelError(f"{part}: ONNX Runtime and torch differ by {float(difference.max()):.3g}")
+        steps = (log_step,) if takes_steps(network) else ()
+        if isinstance(network, Context):
+            network.freeze()
+            if network.largest() >= EXACT:
+                raise ModelError(f"{part}: its sums may reach {EXACT}, beyond which float32 is not exact")
+            known = torch.cat([torch.ones(1, PLANES, *bins.shape[2:]), bins[:, : network.known]], 1)
+            data = stored(part, network, (known,), 1.0, 0.0, 0.0, "whole")
+        elif part == "analysis":
+            sample, unit = (picture, *steps), finest[:, None, None]
+            data = stored(part, network, sample, unit, LATENT_AGREEMENT, LATENT_ROUNDING, *NARROW)
+        else:
+            data = stored(part, network, (bins / middle[:, None, None], *steps), 1.0, AGREEMENT, ROUNDING, *NARROW)
         files[part], digests[part] = write(zoo / f"{name}.{part}.onnx", data)
     file = io.BytesIO()
     np.savez_compressed(file, allow_pickle=False, **tables)
     files["tables"], digests["tables"] = write(zoo / f"{name}.tables.npz", file.getvalue())
-    return {"color": method.settings.color, "files": files, "sha256": digests}
+    return {"color": method.settings.color, "price": method.price, "files": files, "sha256": digests}
+
+
+def takes_steps(network: nn.Module) -> bool:
+    """Whether a learned codec's network is told the quantiser's steps."""
+    return "log_step" in inspect.signature(network.forward).parameters
+
+
+def stored(
+    part: str,
+    network: nn.Module,
+    sample: tuple[Tensor, ...],
+    unit: Tensor | float,
+    agreement: float,
+    rounding: float,
+    *kinds: str,
+) -> bytes:
+    """A learned codec's network as ONNX, its weights in the first of these kinds that is good enough, or in fp32.
+
+    Over one sample of its input, in units of its result, ONNX Runtime may be `agreement` at most from torch, and what
+    storing weights in fewer bits changes must have a root mean square of `rounding` at most. Raises ModelError.
+    """
+    whole, expected = to_onnx(network, *sample), network(*sample)[0]
+
+    def error(data: bytes) -> Tensor:
+        arrays = [sample[0][0].permute(1, 2, 0).numpy(), *(log_step[0].numpy() for log_step in sample[1:])]
+        return unit * (torch.from_numpy(Network(data, 1)(*arrays)).permute(2, 0, 1) - expected)
+
+    largest = float(error(whole).abs().max())
+    if largest > agreement:
+        raise ModelError(f"{part}: ONNX Runtime and torch differ by {largest:.3g}")
+    narrow = (narrowed(whole, kind) for kind in kinds)
+    return next((data for data in narrow if float(error(data).square().mean()) ** 0.5 <= rounding), whole)
 
 
 def write(path: Path, data: bytes) -> tuple[str, str]:
@@ -164,30 +193,41 @@ def to_onnx(network: nn.Module, *sample: Tensor) -> bytes:
         return path.read_bytes()
 
 
-def narrowed(data: bytes, kind: type) -> bytes:
-    """The same network with its large weights stored as int8, fp16 or int16, and made fp32 when it is loaded.
+def narrowed(data: bytes, kind: str) -> bytes:
+    """The same network with its large weights stored in fewer bits, and made fp32 when it is loaded.
 
-    int16 is for weights that are integers; with int8 each row of a weight has a scale of its own.
+    kind: int8, each row of a weight with a scale of its own; fp16; or whole, for weights that are integers: int8 or
+    int16, where they fit. What a network is not taught, such as a transform's basis, becomes fp16.
     """
     model = onnx.load_from_string(data)
-    kept, nodes = [], []
+    kept, nodes, rest = [], [], []
     for tensor in model.graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < 256 or abs(values).max() > 32767:
+        largest = abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True)
+        if values.dtype != np.float32 or values.size < LARGE or largest.max() > 32767:
             kept.append(tensor)
             continue
         stored, whole, scales = f"{tensor.name}_stored", f"{tensor.name}_whole", f"{tensor.name}_scales"
-        if kind is np.int8:
-            largest = abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True)
+        if kind == "int8":
             scale = np.maximum(largest, np.finfo(np.float32).tiny) / np.float32(127)
-            values = np.rint(values / scale)
+            values = np.rint(values / scale).astype(np.int8)
             kept.append(onnx.numpy_helper.from_array(scale, scales))
             nodes.append(onnx.helper.make_node("Cast", [stored], [whole], to=onnx.TensorProto.FLOAT))
             nodes.append(onnx.helper.make_node("Mul", [whole, scales], [tensor.name]))
         else:
+            integers = np.int8 if largest.max() <= 127 else np.int16
+            values = values.astype(integers if kind == "whole" else np.float16)
             nodes.append(onnx.helper.make_node("Cast", [stored], [tensor.name], to=onnx.TensorProto.FLOAT))
-        kept.append(onnx.numpy_helper.from_array(values.astype(kind), stored))
-    nodes += model.graph.node
+        kept.append(onnx.numpy_helper.from_array(values, stored))
+    for node in model.graph.node:
+        values = onnx.numpy_helper.to_array(node.attribute[0].t) if node.op_type == "Constant" else np.empty(0)
+        if values.dtype != np.float32 or values.size < LARGE:
+            rest.append(node)
+            continue
+        stored = f"{node.output[0]}_stored"
+        kept.append(onnx.numpy_helper.from_array(values.astype(np.float16), stored))
+        nodes.append(onnx.helper.make_node("Cast", [stored], node.output, to=onnx.TensorProto.FLOAT))
+    nodes += rest
     del model.graph.initializer[:], model.graph.node[:]
     model.graph.initializer.extend(kept)
     model.graph.node.extend(nodes)

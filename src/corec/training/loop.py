@@ -189,10 +189,10 @@ def begin(
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RecipeError(f"{checkpoint} does not fit the networks of this version: {error}") from error
         return state["average"], state["step"], state["seconds"]
+    if hasattr(method, "start_with"):
+        method.start_with(photographs.batch(0, FIRST_LOOK, recipe.crop, recipe.seed))
     if recipe.start_from:
         take_over(method, load(run.parent / recipe.start_from / "checkpoint.pt", device)["average"])
-    elif hasattr(method, "start_with"):
-        method.start_with(photographs.batch(0, FIRST_LOOK, recipe.crop, recipe.seed))
     return {k: v.detach().clone() for k, v in method.state_dict().items()}, 0, 0.0
 
 

@@ -1,0 +1,279 @@
+"""A stronger learned codec: the networks of joint.py around a plain block transform, whose latents tell one another.
+
+    x --Compact--> c --DCT--> y;   s = choice(g y - mean),  range-coded with the table of its scale
+    known: s + round(mean);   received: (s + mean) / g --inverse DCT--> c^ --Reconstruct--> x^
+
+g are the gains of the level (levels.py): one model for all rates. The transform is the cosine transform of 16x16 luma
+and, after subsampling by two, of 8x8 chroma: what Compact and Reconstruct learned around JPEG, they go on from here.
+
+Latents are coded group by group, from the lowest frequencies to the highest; within a group the places of a
+chequerboard, then those between. A network of integers for each group (integers.py) tells mean and scale of every
+latent from all those before, on all sides (checkerboards and groups of channels: He et al. 2021, arXiv 2103.15306,
+and 2022, "ELIC", arXiv 2203.10886). Ours: latents that are frequencies, no second latent beside them, integers
+throughout.
+
+A symbol is the rounded latent or its neighbour towards zero, whichever costs less: squared error + PRICE times bits.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from corec.methods.balle2017 import quantised
+from corec.methods.densities import Masses, Scaled
+from corec.methods.integers import UNIT, Context
+from corec.methods.joint import Compact, Reconstruct
+from corec.methods.levels import Levels
+from corec.methods.similarity import check_distortion, distortion_of
+from corec.training.proxies import CENTER, enlarge_chroma, rgb_from_ycbcr, ycbcr_from_rgb
+
+GRID = 32
+"""Sides of training crops are multiples of it."""
+SIDE = 16
+"""Of a block of luma, in pixels."""
+ENDS = {1: (1, 4, 16, 36, 80, 150, 256), 3: (1, 6, 22, 54, 118, 224, 384)}
+"""Where groups of latents end, for gray and for colour."""
+FIRST = ((0,), (3,), (1, 2))
+OTHERS = ((0, 3), (1, 2))
+"""The order of a group's places, by 2 (row % 2) + column % 2: in the first group, and in all others."""
+SIGNED = 24
+"""Latents that contexts see with their signs."""
+PRICE = 0.1
+"""Of a bit, in squared bins. At high rates 2 ln 2 / 12 = 0.116 is what another bin of the quantiser would save."""
+FARTHEST = 31
+"""Symbols further out than this are taken to save as much."""
+
+
+def cosines(side: int) -> Tensor:
+    """The orthonormal cosine transform of blocks (side, side), as a convolution's weight: (side^2, side^2, 1, 1)."""
+    n = torch.arange(side, dtype=torch.float64)
+    matrix = torch.cos(torch.pi * (2 * n + 1) * n[:, None] / (2 * side)) * (2 / side) ** 0.5
+    matrix[0] /= 2**0.5
+    return torch.kron(matrix, matrix).float()[:, :, None, None]
+
+
+class Blocks(nn.Module):
+    """Luma or YCbCr in 0..1, (N, C, H, W), H and W multiples of 16 -> (N, latents, H/16, W/16), and back.
+
+    256 latents for luma, 384 for YCbCr 4:2:0, the lowest frequencies first; luma[i] says whether latent i is luma's.
+    """
+
+    luma_basis: Tensor
+    chroma_basis: Tensor
+    order: Tensor
+
+    def __init__(self, planes: int) -> None:
+        super().__init__()
+        self.planes = planes
+        place = torch.arange(SIDE).square()
+        radius = (place[:, None] + place).sqrt()
+        coarse = 2 + 1.5 * radius[: SIDE // 2, : SIDE // 2]  # so much less energy there is in chroma
+        order = torch.cat([radius.flatten()] + [coarse.flatten()] * (planes - 1)).argsort(stable=True)
+        self.luma = order < SIDE * SIDE
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("luma_basis", cosines(SIDE), persistent=False)
+        self.register_buffer("chroma_basis", cosines(SIDE // 2), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        latents = F.conv2d(F.pixel_unshuffle(image[:, :1] - 0.5, SIDE), self.luma_basis)
+        if self.planes == 3:
+            chroma = F.avg_pool2d(image[:, 1:] - CENTER, 2)
+            parts = [F.pixel_unshuffle(plane, SIDE // 2) for plane in chroma.split(1, 1)]
+            latents = torch.cat([latents, *(F.conv2d(part, self.chroma_basis) for part in parts)], 1)
+        return latents[:, self.order]
+
+    def inverse(self, latents: Tensor) -> Tensor:
+        latents = latents[:, self.order.argsort()]
+        luma, *chroma = latents.split([SIDE * SIDE] + [SIDE * SIDE // 4] * (self.planes - 1), 1)
+        image = F.pixel_shuffle(F.conv_transpose2d(luma, self.luma_basis), SIDE) + 0.5
+        for part in chroma:
+            plane = F.pixel_shuffle(F.conv_transpose2d(part, self.chroma_basis), SIDE // 2)
+            image = torch.cat([image, enlarge_chroma(plane) + CENTER], 1)
+        return image
+
+    def told(self, log_step: Tensor) -> Tensor:
+        """What networks are told of log steps (N, latents) of pictures in 0..1: luma's mean, and chroma's, in levels
+        of 255: (N, 1 or 2)."""
+        log_step = log_step + math.log(255)
+        parts = [log_step[:, self.luma]] + [log_step[:, ~self.luma]] * (self.planes // 3)
+        return torch.stack([part.mean(1) for part in parts], 1)
+
+
+class Analysis(nn.Module):
+    """Picture (N, C, H, W), luma or RGB in 0..1, and log steps (N, latents) -> latents (N, latents, H/16, W/16)."""
+
+    def __init__(self, blocks: Blocks, compact: Compact) -> None:
+        super().__init__()
+        self.blocks, self.compact = blocks, compact
+
+    def forward(self, picture: Tensor, log_step: Tensor) -> Tensor:
+        source = ycbcr_from_rgb(picture) if self.blocks.planes == 3 else picture
+        compact = self.compact(source, self.blocks.told(log_step))
+        with torch.autocast(picture.device.type, enabled=False):  # latents are large numbers, and steps small
+            return self.blocks(compact.float())
+
+
+class Synthesis(nn.Module):
+    """Latents (N, latents, h, w) and log steps (N, latents) -> picture (N, C, 16h, 16w), about 0..1."""
+
+    def __init__(self, blocks: Blocks, reconstruct: Reconstruct) -> None:
+        super().__init__()
+        self.blocks, self.reconstruct = blocks, reconstruct
+
+    def forward(self, latents: Tensor, log_step: Tensor) -> Tensor:
+        with torch.autocast(latents.device.type, enabled=False):
+            decoded = self.blocks.inverse(latents)
+        restored = self.reconstruct(decoded, self.blocks.told(log_step)).float()
+        return rgb_from_ycbcr(restored) if self.blocks.planes == 3 else restored
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a recipe may say of this method, under [settings]."""
+
+    color: bool = False
+    compact_width: int = 32
+    compact_blocks: int = 2
+    widths: tuple[int, int, int] = (32, 96, 128)
+    """Of Reconstruct."""
+    context_width: int = 96
+    scales: int = 64
+    """Tables for the latents."""
+    distortion: str = "mse"
+    """Or ms-ssim."""
+    lambdas: tuple[float, float] = (0.0003, 0.16)
+    """Of the coarsest and the finest level, in bits a pixel for a squared error of one level of 255."""
+    levels: int = 64
+    settled: float = 0.0
+    """Share of the run, at its end, that trains contexts and density alone."""
+
+    def __post_init__(self) -> None:
+        check_distortion(self.distortion)
+
+
+class Method(nn.Module):
+    """All networks, the density of the latents, and one training step."""
+
+    rate = 1.0
+    """By what the recipe's learning rate is multiplied."""
+    price = PRICE
+    """See corec.models.Learned."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        s, planes = settings, 3 if settings.color else 1
+        self.settings = settings
+        self.settles = False
+        self.blocks = Blocks(planes)
+        self.compact = Compact(planes, False, s.compact_width, s.compact_blocks, planes // 2 + 1)
+        self.reconstruct = Reconstruct(planes, False, s.widths, planes // 2 + 1)
+        self.levels = Levels(len(self.blocks.order), s.lambdas, s.levels, start=6.0)
+        self.density = Scaled(s.scales)
+        ends = ENDS[planes]
+        self.groups = [slice(begin, end) for begin, end in zip((0, *ends), ends, strict=False)]
+        self.contexts = nn.ModuleList(
+            Context(group.stop, group.stop - group.start, SIGNED, s.context_width, s.scales) for group in self.groups
+        )
+
+    @property
+    def analysis(self) -> Analysis:
+        return Analysis(self.blocks, self.compact)
+
+    @property
+    def synthesis(self) -> Synthesis:
+        return Synthesis(self.blocks, self.reconstruct)
+
+    def start_with(self, pictures: Tensor) -> None:
+        """Begin with scales that suit training crops: (N, 1 or 3, H, W) in 0..1."""
+        pictures = pictures.to(self.blocks.order.device)
+        latents = self.blocks(ycbcr_from_rgb(pictures) if self.settings.color else pictures)
+        spread = latents.square().mean((0, 2, 3)).sqrt()
+        gains = self.levels.gains()
+        first, last = (self.density.index_of(gains[at] * spread) for at in (0, -1))
+        rise = float((last - first).mean()) / (self.settings.levels - 1)
+        for group, context in zip(self.groups, self.contexts, strict=True):
+            context.start_with(first[group], rise)  # type: ignore[operator]
+
+    def begin(self, share: float) -> None:
+        """Turn to contexts alone once this share of the run is done."""
+        self.settles = share >= 1 - self.settings.settled
+        for part in (self.compact, self.reconstruct, self.levels):
+            part.requires_grad_(not self.settles)
+
+    def forward(self, batch: Tensor, level: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """One training step's loss. batch (N, 1 or 3, H, W): luma or RGB in 0..1, H and W multiples of
+        32; level (N,), from draw_steps. Returns the loss and what to log, each a scalar."""
+        gain = self.levels.gain(level)
+        log_step = -gain.log()
+        y = self.analysis(batch, log_step)
+        with torch.autocast(batch.device.type, enabled=False):
+            gain = gain[:, :, None, None]
+            scaled = gain * y
+            means, index = self.expected(scaled.detach(), level)
+            residual = scaled - means / UNIT
+            symbols = self.chosen(residual, index)
+            bits = self.density.bits(symbols, index)
+            if self.training:  # what latents and means learn from: under noise all of them count, zeros too
+                noisy = self.density.bits(quantised(residual, True), index.detach())
+                bits = bits + noisy - noisy.detach()
+            rate = bits.sum((1, 2, 3)) / (batch.shape[-1] * batch.shape[-2])
+            if self.training and self.settles:
+                return self.levels.loss(rate, torch.zeros_like(rate), level), {"bpp": rate.detach().mean()}
+            received = (residual + (symbols - residual).detach() + means / UNIT) / gain
+        restored = self.synthesis(received, log_step)
+        with torch.autocast(batch.device.type, enabled=False):
+            distortion, error = distortion_of(restored, batch, self.settings.distortion)
+            loss = self.levels.loss(rate, distortion, level)
+        return loss, {"psnr": -10 * error.detach().log10().mean(), "bpp": rate.detach().mean()}
+
+    def expected(self, scaled: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Means in sixteenths and indices of scales for latents in bins, each (N, latents, h, w)."""
+        height, width = scaled.shape[2:]
+        rows, columns = (torch.arange(n, device=scaled.device) % 2 for n in (height, width))
+        places = 2 * rows[:, None] + columns
+        plane = level[:, None, None, None].expand(-1, 1, height, width)
+        known, means, indices = scaled[:, :0], [], []
+        for group, context in zip(self.groups, self.contexts, strict=True):
+            own = torch.zeros_like(scaled[:, group])
+            mean = index = own
+            mask = torch.zeros_like(plane)
+            for phase in OTHERS if group.start else FIRST:
+                now = torch.isin(places, torch.tensor(phase, device=scaled.device))
+                told = context(torch.cat([plane, mask, known, own], 1)).chunk(2, 1)
+                mean, index = (torch.where(now, new, old) for new, old in zip(told, (mean, index), strict=True))
+                with torch.no_grad():
+                    symbols = self.chosen(scaled[:, group] - mean / UNIT, index)
+                    own = torch.where(now, symbols + (mean / UNIT).round(), own)
+                    mask = torch.where(now, 1.0, mask)
+            known = torch.cat([known, own], 1)
+            means.append(mean)
+            indices.append(index)
+        return torch.cat(means, 1), torch.cat(indices, 1)
+
+    @torch.no_grad()
+    def chosen(self, residual: Tensor, index: Tensor) -> Tensor:
+        """The symbols of residuals in bins, of the same shape as their indices, which are whole."""
+        near = residual.round()
+        size = near.abs().clamp(max=FARTHEST).long()
+        every = torch.arange(self.settings.scales, device=index.device)[:, None]
+        bits = self.density.bits(torch.arange(FARTHEST + 1.0, device=index.device), every)
+        saved = torch.diff(bits, prepend=bits[:, :1]).flatten()[(FARTHEST + 1) * index.long() + size]
+        # The squared error of the neighbour towards zero is larger by 1 + 2 (|residual| - |near|).
+        return torch.where(1 + 2 * (residual.abs() - near.abs()) < PRICE * saved, near - near.sign(), near)
+
+    def draw_steps(self, count: int, generator: torch.Generator) -> Tensor:
+        """Levels for a batch, all equally often."""
+        return self.levels.draw(count, generator)
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The networks of a finished model, by the names that they have in the zoo."""
+        contexts = {f"context{at}": context for at, context in enumerate(self.contexts)}
+        return {"analysis": self.analysis, "synthesis": self.synthesis, **contexts}
+
+    def tables(self) -> Iterator[Masses]:
+        """Probabilities of the symbols of every scale."""
+        return self.density.tables()

@@ -1,0 +1,57 @@
+"""Weights stored in fewer bits: what they are when they are loaded."""
+
+import numpy as np
+import pytest
+import torch
+
+from corec.runtime import Network
+
+pytest.importorskip("onnx")
+from corec.training.export import narrowed, to_onnx
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch's, about its own exporter
+
+
+def test_weights_as_int8_are_off_by_half_a_step_of_their_row() -> None:
+    torch.manual_seed(1)
+    network = torch.nn.Conv2d(8, 8, 3, padding=1)
+    with torch.no_grad():
+        network.weight *= torch.logspace(-3, 1, 8)[:, None, None, None]  # rows of very different size
+    image = torch.rand(1, 8, 16, 16)
+    whole = to_onnx(network, image)
+    data = narrowed(whole, "int8")
+    assert len(data) < len(whole) - 2 * network.weight.numel()
+    steps = network.weight.detach().abs().amax((1, 2, 3)) / 127
+    with torch.no_grad():
+        network.weight.copy_((network.weight / steps[:, None, None, None]).round() * steps[:, None, None, None])
+        expected = network(image)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(Network(data, 1)(image[0].permute(1, 2, 0).numpy()), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("largest", "size"), [(127, 1), (300, 2), (40_000, 4)])
+def test_whole_weights_stay_what_they_are(largest: int, size: int) -> None:
+    network = torch.nn.Conv2d(16, 32, 1)
+    with torch.no_grad():
+        network.weight.copy_(torch.linspace(-largest, largest, 512).round().view_as(network.weight))
+        image = torch.rand(1, 16, 8, 8).round()
+        expected = network(image)[0].permute(1, 2, 0).numpy()
+    whole = to_onnx(network, image)
+    data = narrowed(whole, "whole")
+    assert (4 - size) * 512 - 200 < len(whole) - len(data) <= (4 - size) * 512
+    assert np.array_equal(Network(data, 1)(image[0].permute(1, 2, 0).numpy()), expected)
+
+
+def test_constants_are_never_int8() -> None:
+    class Transform(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("basis", torch.randn(16, 32, 1, 1), persistent=False)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.conv2d(image, self.basis)
+
+    image = torch.rand(1, 32, 8, 8)
+    whole = to_onnx(Transform(), image)
+    assert len(narrowed(whole, "int8")) == len(narrowed(whole, "fp16")) < len(whole) - 2 * 16 * 32 + 200
+    made, expected = (Network(d, 1)(image[0].permute(1, 2, 0).numpy()) for d in (narrowed(whole, "int8"), whole))
+    np.testing.assert_allclose(made, expected, atol=0.02)
