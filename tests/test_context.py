@@ -19,7 +19,7 @@ from corec.learned.codec import chosen
 from corec.learned.coder import bits_of
 from corec.learned.prior import Prior
 from corec.learned.tables import Tables
-from corec.methods.context import ENDS, FIRST, OTHERS, PRICE, SIDE, Blocks, Method
+from corec.methods.context import ENDS, FINER, FIRST, OTHERS, PRICE, SIDE, Blocks, Method
 from corec.methods.integers import ACTIVATION, EXACT, LARGEST, MEAN, WHOLE, Clamp, Context, Layer, Round, beside, sizes
 from corec.models import Learned
 from corec.runtime import Network
@@ -301,12 +301,12 @@ def test_exported_networks_tell_the_same(color: bool, height: int, width: int, t
         warnings.simplefilter("ignore")  # PyTorch's, about its own exporter
         row = write_learned(method, "name", tmp_path)
     model = Learned(name="name", number=1, method="context", default=True, training={}, **row)
-    tables = Tables(**packed(method.levels.gains().numpy(), method.tables()))
+    tables = Tables(**packed(method.gains().numpy(), method.tables()))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prior, "ZOO", tmp_path)
         for level, (means, indices) in levels.items():
             symbols = method.chosen(scaled - means / 16, indices)[0].numpy()
-            known = Prior(model, tables, level, tuple(scaled.shape[1:]))
+            known = Prior(model, tables, FINER * level, tuple(scaled.shape[1:]))
             for where in known.places():
                 for piece, numbers, told in known.pieces(where):
                     np.testing.assert_array_equal(numbers, indices[0].numpy()[where].reshape(-1)[piece])
@@ -318,7 +318,7 @@ def test_exported_networks_tell_the_same(color: bool, height: int, width: int, t
 @torch.no_grad()
 def test_symbols_are_chosen_as_the_codec_chooses_them() -> None:
     method: Any = build(CONTEXT)
-    known = Tables(**packed(method.levels.gains().numpy(), method.tables()))
+    known = Tables(**packed(method.gains().numpy(), method.tables()))
     random = np.random.default_rng(1)
     numbers = np.repeat(np.arange(64), 300)
     scales = np.geomspace(0.2, 100, 64)[numbers]

@@ -161,7 +161,7 @@ class Reference:
             begin, end = end, network.planes - 2
             known = np.zeros((height, width))
             for turn in ["ee oo", "eo oe"] if group else ["ee", "oo", "eo oe"]:
-                image = np.stack([np.full((height, width), level), known, *rounded[:end]], 2)
+                image = np.stack([np.full((height, width), (level + 2) // 4), known, *rounded[:end]], 2)
                 means, indices = np.split(network(image).astype(int), 2, 2)
                 for parities in turn.split():
                     row, column = ("eo".index(parity) for parity in parities)

@@ -25,6 +25,8 @@ LARGEST = 2047
 """Magnitude of the latents that contexts see."""
 CONTEXT = 128, 2, 1
 """Tile, overlap and grid of contexts, in latents. The overlap is their reach."""
+FINER = 4
+"""Levels to one of those that contexts are told."""
 FIRST = (((0, 0),), ((1, 1),), ((0, 1), (1, 0)))
 OTHERS = (((0, 0), (1, 1)), ((0, 1), (1, 0)))
 """Places of a group, by the parities of row and column, before each of which its network is asked again."""
@@ -47,7 +49,7 @@ class Prior:
             if ends != sorted(set(ends)) or ends[0] < 1 or ends[-1] != shape[0]:
                 raise ModelError(f"model {model.name} has contexts that do not fit its latents")
             self.seen = np.zeros((PLANES + shape[0], *shape[1:]), np.int16)
-            self.seen[LEVEL] = level
+            self.seen[LEVEL] = (level + FINER // 2) // FINER
         self.told: np.ndarray | None = None
         """Means and indices, (2, arrays of a group, h, w)."""
 

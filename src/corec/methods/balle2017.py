@@ -175,6 +175,10 @@ class Method(nn.Module):
         """The networks of a finished model, by the names that they have in the zoo."""
         return {"analysis": self.analysis, "synthesis": self.synthesis}
 
+    def gains(self) -> Tensor:
+        """Of all levels that files may have: (levels, latents)."""
+        return self.levels.gains()
+
     def tables(self) -> Iterator[Masses]:
         """Probabilities of the latents' symbols: of every channel at level 0, then at level 1, …"""
         return self.density.tables(self.levels.gains(), self.levels.shares())

@@ -42,6 +42,8 @@ OTHERS = ((0, 3), (1, 2))
 """The order of a group's places, by 2 (row % 2) + column % 2: in the first group, and in all others."""
 SIGNED = 24
 """Latents that contexts see with their signs."""
+FINER = 4
+"""Levels of a file from one level of training to the next: contexts are told the nearest."""
 PRICE = 0.1
 """Of a bit, in squared bins. At high rates 2 ln 2 / 12 = 0.116 is what another bin of the quantiser would save."""
 FARTHEST = 31
@@ -273,6 +275,10 @@ class Method(nn.Module):
         """The networks of a finished model, by the names that they have in the zoo."""
         contexts = {f"context{at}": context for at, context in enumerate(self.contexts)}
         return {"analysis": self.analysis, "synthesis": self.synthesis, **contexts}
+
+    def gains(self) -> Tensor:
+        """Of all levels that files may have, FINER to one of training: (levels, latents)."""
+        return self.levels.gains(FINER)
 
     def tables(self) -> Iterator[Masses]:
         """Probabilities of the symbols of every scale."""

@@ -55,9 +55,9 @@ class Levels(nn.Module):
         return between(nodes, self.share(level) * (NODES - 1)).exp()
 
     @torch.no_grad()
-    def gains(self) -> Tensor:
-        """Gains at all levels, (count, channels)."""
-        return self.gain(torch.arange(self.count, device=self.coarsest.device))
+    def gains(self, finer: int = 1) -> Tensor:
+        """Gains at all levels, and at finer - 1 places between one and the next: (finer (count - 1) + 1, channels)."""
+        return self.gain(torch.arange(finer * (self.count - 1) + 1, device=self.coarsest.device) / finer)
 
     def weight(self, level: Tensor) -> Tensor:
         """Lambda at levels (N,): bits a pixel that a squared error of one level of 255 is worth."""

@@ -110,7 +110,7 @@ def write_learned(method: Any, name: str, zoo: Path) -> dict[str, Any]:
 
     A context must compute the same integers as torch, and with any input stay where float32 is exact.
     """
-    parts, tables = method.parts(), packed(method.levels.gains().numpy(), method.tables())
+    parts, tables = method.parts(), packed(method.gains().numpy(), method.tables())
     finest, middle = (torch.from_numpy(tables["gain"][level]) for level in (-1, len(tables["gain"]) // 2))
     picture = functional.interpolate(torch.rand(1, 3 if method.settings.color else 1, 8, 8), (64, 128), mode="bicubic")
     log_step = -middle.log()[None]
