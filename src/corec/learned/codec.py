@@ -28,8 +28,8 @@ STRIDE = 16
 ANALYSIS = 1024, 64, 64
 SYNTHESIS = 64, 6, 1
 """Tile, overlap and grid in samples of what each network sees. The overlaps exceed their reach."""
-RISE = 0.05
-"""Of the logarithm of a file's size, from a level to the next: about what models of 64 levels have."""
+RANGE = 4.0
+"""Of the natural logarithm of a file's size, from the coarsest level to the finest: about what models have."""
 
 
 def write(picture: Picture, model: Learned, level: int) -> bytes:
@@ -163,14 +163,15 @@ class Latents:
         Sizes grow about as powers of the level, so that two or three are enough to know which to look at.
         """
         fits, does_not, level = -1, self.levels, self.levels // 2
+        usual = RANGE / self.levels
         known: dict[int, float] = {}
         while does_not - fits > 1:
             known[level] = math.log(self.size(level))
             fits, does_not = (level, does_not) if known[level] <= math.log(size) else (fits, level)
-            rise = RISE
+            rise = usual
             if fits in known and does_not in known:
                 rise = (known[does_not] - known[fits]) / (does_not - fits)
-            nearer = level + math.floor((math.log(size) - known[level]) / max(rise, RISE / 2))
+            nearer = level + math.floor((math.log(size) - known[level]) / max(rise, usual / 2))
             level = min(max(nearer, fits + 1), does_not - 1)
         return fits
 
