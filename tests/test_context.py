@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from corec.learned import prior
 from corec.learned.codec import chosen
 from corec.learned.coder import bits_of
-from corec.learned.prior import Prior
+from corec.learned.prior import FINER, FIRST, OTHERS, Prior
 from corec.learned.tables import Tables
-from corec.methods.context import ENDS, FINER, FIRST, OTHERS, PRICE, SIDE, Blocks, Method
+from corec.methods.context import ENDS, PRICE, SIDE, Blocks, Method
 from corec.methods.integers import ACTIVATION, EXACT, LARGEST, MEAN, WHOLE, Clamp, Context, Layer, Round, beside, sizes
 from corec.models import Learned
 from corec.runtime import Network
@@ -264,7 +264,7 @@ def passes(method: Method) -> Iterator[tuple[slice, tuple[int, ...]]]:
     """Groups, and the places in them of which a network tells at once."""
     for group in method.groups:
         for phase in OTHERS if group.start else FIRST:
-            yield group, phase
+            yield group, tuple(2 * row + column for row, column in phase)
 
 
 @pytest.mark.parametrize("level", [0.0, 5.0])

@@ -21,8 +21,9 @@ from corec.errors import ModelError
 from corec.learned import codec, prior
 from corec.learned.codec import Latents, read
 from corec.learned.format import header_bytes
+from corec.learned.prior import FINER
 from corec.learned.tables import read_tables
-from corec.methods.context import FINER, PRICE
+from corec.methods.context import PRICE
 from corec.methods.integers import EXACT, Context
 from corec.models import Learned, learned
 from corec.training.loop import build, train

@@ -198,7 +198,9 @@ def chosen(known: Tables, residuals: np.ndarray, numbers: np.ndarray, price: flo
     Each is rounded, or its neighbour towards zero if that costs less: squared error plus price times bits.
     """
     symbols = quantised(residuals)
-    open_to = np.flatnonzero(symbols) if price else symbols[:0].astype(np.intp)
+    if not price:
+        return symbols
+    open_to = np.flatnonzero(symbols)
     near, exact, numbers = symbols[open_to], residuals[open_to], numbers[open_to]
     lower = near - np.sign(near)
     saved = bits_of(known, near, numbers) - bits_of(known, lower, numbers)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from corec.learned.prior import FINER, FIRST, OTHERS
 from corec.methods.balle2017 import quantised
 from corec.methods.densities import Masses, Scaled
 from corec.methods.integers import UNIT, Context
@@ -37,13 +38,8 @@ SIDE = 16
 """Of a block of luma, in pixels."""
 ENDS = {1: (1, 4, 16, 36, 80, 150, 256), 3: (1, 6, 22, 54, 118, 224, 384)}
 """Where groups of latents end, for gray and for colour."""
-FIRST = ((0,), (3,), (1, 2))
-OTHERS = ((0, 3), (1, 2))
-"""The order of a group's places, by 2 (row % 2) + column % 2: in the first group, and in all others."""
 SIGNED = 24
 """Latents that contexts see with their signs."""
-FINER = 4
-"""Levels of a file from one level of training to the next: contexts are told the nearest."""
 PRICE = 0.1
 """Of a bit, in squared bins. At high rates 2 ln 2 / 12 = 0.116 is what another bin of the quantiser would save."""
 FARTHEST = 31
@@ -236,7 +232,6 @@ class Method(nn.Module):
         """Means in sixteenths and indices of scales for latents in bins, each (N, latents, h, w)."""
         height, width = scaled.shape[2:]
         rows, columns = (torch.arange(n, device=scaled.device) % 2 for n in (height, width))
-        places = 2 * rows[:, None] + columns
         plane = level[:, None, None, None].expand(-1, 1, height, width)
         known, means, indices = scaled[:, :0], [], []
         for group, context in zip(self.groups, self.contexts, strict=True):
@@ -244,7 +239,9 @@ class Method(nn.Module):
             mean = index = own
             mask = torch.zeros_like(plane)
             for phase in OTHERS if group.start else FIRST:
-                now = torch.isin(places, torch.tensor(phase, device=scaled.device))
+                now = torch.zeros(height, width, dtype=torch.bool, device=scaled.device)
+                for row, column in phase:
+                    now |= (rows[:, None] == row) & (columns == column)
                 told = context(torch.cat([plane, mask, known, own], 1)).chunk(2, 1)
                 mean, index = (torch.where(now, new, old) for new, old in zip(told, (mean, index), strict=True))
                 with torch.no_grad():
@@ -277,7 +274,7 @@ class Method(nn.Module):
         return {"analysis": self.analysis, "synthesis": self.synthesis, **contexts}
 
     def gains(self) -> Tensor:
-        """Of all levels that files may have, FINER to one of training: (levels, latents)."""
+        """Of all levels that files may have, FINER from one level of training to the next: (levels, latents)."""
         return self.levels.gains(FINER)
 
     def tables(self) -> Iterator[Masses]:

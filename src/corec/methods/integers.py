@@ -151,8 +151,8 @@ class Context(nn.Module):
         near = around(known[:, : PLANES + self.signed].clamp(-WHOLE, WHOLE))
         size = sizes(known[:, PLANES:])
         x = self.near(near) + self.sizes(size)
-        for layer in (self.second, self.third):
-            x = layer(around(x.clamp(0, ACTIVATION)) if layer is self.second else x.clamp(0, ACTIVATION))
+        x = self.second(around(x.clamp(0, ACTIVATION)))
+        x = self.third(x.clamp(0, ACTIVATION))
         direct = self.direct(torch.cat([size, beside(size)], 1))
         means, indices = (self.linear(near) + direct + self.last(x.clamp(0, ACTIVATION))).chunk(2, 1)
         if self.last.frozen:
