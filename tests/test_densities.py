@@ -23,11 +23,12 @@ from corec.training.tables import TOTAL, integer_cdf, packed, table
 @torch.no_grad()
 def test_a_density_is_a_difference_of_distributions_and_sums_to_one() -> None:
     torch.manual_seed(1)
-    density = Factorised(3, nodes=2)
+    density = Factorised(3)
     for parameter in density.parameters():
         parameter.add_(0.05 * torch.randn_like(parameter))
-    gain, share = torch.tensor([[2.0, 5.0, 1.0]]), torch.tensor([0.3])
-    location, scale, logit = (p[0].double().numpy() for p in density.parameters_at(gain, share))
+    gain = torch.tensor([[2.0, 5.0, 1.0]])
+    locations, scales, logits = density.parameters_at(gain)
+    location, scale, logit = (p.double().numpy() for p in (locations[0], scales[0], logits))
     weights = np.exp(logit) / np.exp(logit).sum(1, keepdims=True)
 
     def distribution(x: np.ndarray) -> np.ndarray:
@@ -36,11 +37,11 @@ def test_a_density_is_a_difference_of_distributions_and_sums_to_one() -> None:
     values = torch.linspace(-9, 9, 37).reshape(1, 1, 1, -1).expand(1, 3, 1, -1)
     exact = values[0, :, 0].double().numpy()
     expected = distribution(exact + 0.5) - distribution(exact - 0.5)
-    np.testing.assert_allclose(density.bits(values, gain, share)[0, :, 0], -np.log2(expected), rtol=1e-4, atol=1e-4)
-    for masses, first in density.tables(gain, share):
+    np.testing.assert_allclose(density.bits(values, gain)[0, :, 0], -np.log2(expected), rtol=1e-4, atol=1e-4)
+    for masses, first in density.tables(gain):
         assert masses.sum() == pytest.approx(1, abs=1e-5)
         assert first < 0 < first + len(masses)
-    far = density.bits(torch.full((1, 3, 1, 1), 1e4), gain, share)
+    far = density.bits(torch.full((1, 3, 1, 1), 1e4), gain)
     assert far.isfinite().all() and (far > 100).all()
 
 
@@ -57,7 +58,7 @@ def test_a_scale_that_has_shrunk_to_nothing_can_grow_again() -> None:
 def test_one_density_serves_all_widths_of_bins() -> None:
     """A bin of a third of the gain holds what three bins hold."""
     density = Factorised(2)
-    wide, narrow = (np.stack([m for m, _ in density.tables(g * torch.ones(1, 2), torch.zeros(1))]) for g in (3.0, 9.0))
+    wide, narrow = (np.stack([m for m, _ in density.tables(g * torch.ones(1, 2))]) for g in (3.0, 9.0))
     middle, reach = narrow.shape[1] // 2, 5
     thirds = narrow[:, middle - 3 * reach - 1 : middle + 3 * reach + 2].reshape(2, -1, 3).sum(2)
     centre = wide.shape[1] // 2

@@ -158,7 +158,7 @@ class Method(nn.Module):
             gain = self.levels.gain(level)
             scaled = gain[:, :, None, None] * y
             q = quantised(scaled, self.training and not self.settles)
-            bits = self.density.bits(q, gain, self.levels.share(level)).sum((1, 2, 3))
+            bits = self.density.bits(q, gain).sum((1, 2, 3))
             received = q / gain[:, :, None, None]
         restored = self.synthesis(received)
         with torch.autocast(batch.device.type, enabled=False):
@@ -181,4 +181,4 @@ class Method(nn.Module):
 
     def tables(self) -> Iterator[Masses]:
         """Probabilities of the latents' symbols: of every channel at level 0, then at level 1, …"""
-        return self.density.tables(self.levels.gains(), self.levels.shares())
+        return self.density.tables(self.levels.gains())

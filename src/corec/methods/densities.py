@@ -44,24 +44,17 @@ def log_mass(values: Tensor, location: Tensor, scale: Tensor, logit: Tensor) -> 
     return torch.logsumexp(each + F.log_softmax(logit, -1), -1)
 
 
-def between(nodes: Tensor, position: Tensor) -> Tensor:
-    """Linear interpolation: nodes (K, ...), position (N,) in 0..K-1 -> (N, ...)."""
-    count = len(nodes)
-    shares = (1 - (position[:, None] - torch.arange(count, device=position.device)).abs()).clamp(min=0)
-    return (shares.to(nodes.dtype) @ nodes.reshape(count, -1)).reshape(len(position), *nodes.shape[1:])
-
-
 class Factorised(nn.Module):
-    """One density a channel, of latents before their gain, at `nodes` places of the range of rates.
+    """One density a channel, of latents before their gain.
 
     It begins with three components around 0, of which the middle one has scale 1.
     """
 
-    def __init__(self, channels: int, nodes: int = 1) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.location = nn.Parameter(torch.zeros(nodes, channels, COMPONENTS))
-        self.log_scale = nn.Parameter(torch.zeros(nodes, channels, COMPONENTS))
-        self.logit = nn.Parameter(torch.zeros(nodes, channels, COMPONENTS))
+        self.location = nn.Parameter(torch.zeros(channels, COMPONENTS))
+        self.log_scale = nn.Parameter(torch.zeros(channels, COMPONENTS))
+        self.logit = nn.Parameter(torch.zeros(channels, COMPONENTS))
         self.start_with(torch.full((channels,), DEVIATION))
 
     @torch.no_grad()
@@ -70,24 +63,20 @@ class Factorised(nn.Module):
         scale = spread[:, None] / DEVIATION * torch.tensor([1 / 3, 1, 3])
         self.log_scale.copy_(scale.log() / SPEED)
 
-    def parameters_at(self, gain: Tensor, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Location, scale and logit, each (N, C, K), of gain times the latents.
+    def parameters_at(self, gain: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Location and scale, each (N, C, K), and logit (C, K), of gain (N, C) times the latents."""
+        return self.location * gain[..., None], (SPEED * self.log_scale).exp() * gain[..., None], SPEED * self.logit
 
-        gain (N, C); share (N,): the place in the range of rates, 0 the coarsest, 1 the finest.
-        """
-        position = share * (len(self.location) - 1)
-        location, log_scale, logit = (between(nodes, position) for nodes in (self.location, self.log_scale, self.logit))
-        return location * gain[..., None], (SPEED * log_scale).exp() * gain[..., None], SPEED * logit
-
-    def bits(self, values: Tensor, gain: Tensor, share: Tensor) -> Tensor:
-        """Bits of latents times their gain, values (N, C, H, W) in bins: (N, C, H, W)."""
-        location, scale, logit = (p[:, :, None, None] for p in self.parameters_at(gain, share))
+    def bits(self, values: Tensor, gain: Tensor) -> Tensor:
+        """Bits of latents times their gain (N, C), values (N, C, H, W) in bins: (N, C, H, W)."""
+        location, scale, logit = (p[..., None, None, :] for p in self.parameters_at(gain))
         return -log_mass(values, location, scale, logit) / math.log(2)
 
     @torch.no_grad()
-    def tables(self, gain: Tensor, share: Tensor) -> Iterator[Masses]:
-        """The probabilities of every channel at the first place, then at the next: gain (P, C), share (P,)."""
-        for location, scale, logit in zip(*self.parameters_at(gain, share), strict=True):
+    def tables(self, gain: Tensor) -> Iterator[Masses]:
+        """The probabilities of every channel at the first level, then at the next: gain (L, C)."""
+        locations, scales, logit = self.parameters_at(gain)
+        for location, scale in zip(locations, scales, strict=True):
             yield from masses(location, scale, logit)
 
 

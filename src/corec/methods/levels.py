@@ -15,13 +15,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from corec.methods.densities import SPEED, between
+from corec.methods.densities import SPEED
 
 NODES = 5
 LEAST_RISE = 0.01
 """Of a gain's logarithm from node to node: of two levels, the finer one has the larger gain."""
 LOSS_SCALE = 1e-3
 """Brings typical gradients to about where the training loop clips them, at a norm of 0.1."""
+
+
+def between(nodes: Tensor, position: Tensor) -> Tensor:
+    """Linear interpolation: nodes (K, ...), position (N,) in 0..K-1 -> (N, ...)."""
+    count = len(nodes)
+    shares = (1 - (position[:, None] - torch.arange(count, device=position.device)).abs()).clamp(min=0)
+    return (shares.to(nodes.dtype) @ nodes.reshape(count, -1)).reshape(len(position), *nodes.shape[1:])
 
 
 class Levels(nn.Module):
@@ -43,10 +50,6 @@ class Levels(nn.Module):
     def share(self, level: Tensor) -> Tensor:
         """Place in the range: 0 at the coarsest level, 1 at the finest."""
         return level / (self.count - 1)
-
-    def shares(self) -> Tensor:
-        """Of all levels, (count,)."""
-        return self.share(torch.arange(self.count, device=self.coarsest.device))
 
     def gain(self, level: Tensor) -> Tensor:
         """Gains (N, channels) at levels (N,)."""
