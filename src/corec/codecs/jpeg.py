@@ -44,6 +44,10 @@ STANDARD = [
     )
 ]
 """T.81, tables K.1 and K.2, in row order: luma and chroma as nearly every encoder scales them."""
+FLAT = np.array(STANDARD) ** 0.3
+FLAT *= [[1.0], [1.4]] / FLAT.mean(1, keepdims=True)
+"""Corec's own, as multipliers of luma's mean step: the standard's raised to 0.3, nearly flat, which at equal bytes is
+worth 0.4 to 2.6 dB of PSNR; chroma's mean is 1.4 times luma's."""
 
 
 def accept(data: bytes) -> bool:
@@ -68,15 +72,8 @@ def quality_at(step: float) -> int:
 
 
 def tables_at(step: float, shapes: Shapes) -> np.ndarray:
-    """Quantisation tables (1 or 2, 64), whole numbers in 1..255 in row order: the step times the shapes.
-
-    Without shapes, two tables of the format's own: those of the standard raised to 0.3, nearly flat, which at equal
-    bytes are worth 0.4 to 2.6 dB of PSNR over the standard's; chroma's mean is 1.4 times luma's.
-    """
-    if not len(shapes):
-        own = np.array(STANDARD) ** 0.3
-        shapes = own / own.mean(1, keepdims=True) * [[1.0], [1.4]]
-    return np.clip(np.rint(step * np.array(shapes)), 1, 255).astype(np.int64)
+    """Quantisation tables (1 or 2, 64), whole numbers in 1..255 in row order: the step times the shapes, or FLAT."""
+    return np.clip(np.rint(step * np.array(shapes if len(shapes) else FLAT)), 1, 255).astype(np.int64)
 
 
 def settle(step: float) -> float:
