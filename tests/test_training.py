@@ -29,9 +29,10 @@ TINY = Recipe(method="joint", settings=SETTINGS, steps=6, batch=2, crop=32, warm
 
 @pytest.fixture(autouse=True, scope="module")
 def on_cpu() -> Iterator[None]:
-    """A GPU adds gradients up in no fixed order."""
+    """A GPU adds gradients up in no fixed order, and some processors would compute in bf16."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "is_available", lambda: False)
+        patch.setattr(loop, "has_bf16", lambda: False)
         yield
 
 
@@ -324,9 +325,10 @@ def test_two_processes_train_what_one_does(whole: Path, pictures: Path, tmp_path
     script = tmp_path / "two.py"
     script.write_text(
         "from pathlib import Path\n"
-        "from corec.training.loop import train\n"
+        "from corec.training import loop\n"
         "from corec.training.recipe import Recipe\n"
-        f"train(Recipe(**{vars(TINY)!r}), Path({str(pictures)!r}), Path({str(tmp_path / 'run')!r}))\n"
+        "loop.has_bf16 = lambda: False\n"
+        f"loop.train(Recipe(**{vars(TINY)!r}), Path({str(pictures)!r}), Path({str(tmp_path / 'run')!r}))\n"
     )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -350,6 +352,16 @@ def test_two_processes_train_what_one_does(whole: Path, pictures: Path, tmp_path
     one, two = state_of(whole)["average"], state_of(tmp_path / "run")["average"]
     for name, value in one.items():
         assert torch.allclose(value, two[name], atol=2e-4), name
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_networks_compute_in_bf16_where_that_is_fast(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "has_bf16", lambda: fast)
+    method = build(TINY)
+    seen = []
+    method.reconstruct.tail.register_forward_hook(lambda module, given, result: seen.append(result.dtype))
+    loss, _ = loop.forward(method, torch.rand(1, 1, 32, 32), torch.tensor([20.0]))
+    assert seen == [torch.bfloat16 if fast else torch.float32] and loss.dtype == torch.float32
 
 
 def test_the_tiniest_numbers_are_zero_while_training(
