@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from corec.methods.densities import Factorised, Masses
 from corec.methods.klt import klt, lay, lay_transposed
 from corec.methods.layers import GDN
-from corec.methods.levels import Levels
-from corec.methods.similarity import check_distortion, distortion_of
+from corec.methods.levels import Levels, Rates
+from corec.methods.similarity import distortion_of
 
 GRID = 16
 """Sides of training crops are multiples of it."""
@@ -92,24 +92,13 @@ def quantised(latents: Tensor, noisy: bool) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a recipe may say of this method, under [settings]."""
+class Settings(Rates):
+    """What a recipe may say of this method, under [settings]. Settled, a run trains synthesis and densities."""
 
-    color: bool = False
     filters: int = 0
     """0: as published, 128 for gray and 192 for colour."""
     latents: int = 0
     """Channels of the latents. 0: as published, as many as filters."""
-    distortion: str = "mse"
-    """Or ms-ssim."""
-    lambdas: tuple[float, float] = (0.001, 0.12)
-    """Of the coarsest and the finest level, in bits a pixel for a squared error of one level of 255."""
-    levels: int = 64
-    settled: float = 0.0
-    """Share of the run, at its end, that trains synthesis and densities on rounded latents."""
-
-    def __post_init__(self) -> None:
-        check_distortion(self.distortion)
 
 
 class Method(nn.Module):

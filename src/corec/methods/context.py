@@ -28,8 +28,8 @@ from corec.methods.balle2017 import quantised
 from corec.methods.densities import Masses, Scaled
 from corec.methods.integers import UNIT, Context
 from corec.methods.joint import Compact, Reconstruct
-from corec.methods.levels import Levels
-from corec.methods.similarity import check_distortion, distortion_of
+from corec.methods.levels import Levels, Rates
+from corec.methods.similarity import distortion_of
 from corec.training.proxies import CENTER, enlarge_chroma, rgb_from_ycbcr, ycbcr_from_rgb
 
 GRID = 32
@@ -130,10 +130,10 @@ class Synthesis(nn.Module):
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a recipe may say of this method, under [settings]."""
+class Settings(Rates):
+    """What a recipe may say of this method, under [settings]. Settled, a run trains contexts and density."""
 
-    color: bool = False
+    lambdas: tuple[float, float] = (0.0003, 0.16)
     compact_width: int = 32
     compact_blocks: int = 2
     widths: tuple[int, int, int] = (32, 96, 128)
@@ -141,16 +141,6 @@ class Settings:
     context_width: int = 96
     scales: int = 64
     """Tables for the latents."""
-    distortion: str = "mse"
-    """Or ms-ssim."""
-    lambdas: tuple[float, float] = (0.0003, 0.16)
-    """Of the coarsest and the finest level, in bits a pixel for a squared error of one level of 255."""
-    levels: int = 64
-    settled: float = 0.0
-    """Share of the run, at its end, that trains contexts and density alone."""
-
-    def __post_init__(self) -> None:
-        check_distortion(self.distortion)
 
 
 class Method(nn.Module):

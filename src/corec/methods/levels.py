@@ -10,12 +10,14 @@ deep image compression with continuous rate adaptation", CVPR.)
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from corec.methods.densities import SPEED
+from corec.methods.similarity import check_distortion
 
 NODES = 5
 LEAST_RISE = 0.01
@@ -29,6 +31,23 @@ def between(nodes: Tensor, position: Tensor) -> Tensor:
     count = len(nodes)
     shares = (1 - (position[:, None] - torch.arange(count, device=position.device)).abs()).clamp(min=0)
     return (shares.to(nodes.dtype) @ nodes.reshape(count, -1)).reshape(len(position), *nodes.shape[1:])
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a recipe of any learned codec may say under [settings]."""
+
+    color: bool = False
+    distortion: str = "mse"
+    """Or ms-ssim."""
+    lambdas: tuple[float, float] = (0.001, 0.12)
+    """Of the coarsest and the finest level, in bits a pixel for a squared error of one level of 255."""
+    levels: int = 64
+    settled: float = 0.0
+    """Share of the run, at its end, that trains what comes behind the quantiser alone, on rounded latents."""
+
+    def __post_init__(self) -> None:
+        check_distortion(self.distortion)
 
 
 class Levels(nn.Module):
