@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -495,6 +496,17 @@ def test_an_hevc_header_that_makes_no_sense_is_refused() -> None:
     for header, message in (("00", "cut short"), ("00 00 00 00 00 00", "no such number"), ("29 ff ff ff", "no blocks")):
         with pytest.raises(CodecError, match=message):
             hevc.tools_of_header(bytes.fromhex(header))
+
+
+def test_of_a_header_as_long_as_a_file_only_the_first_bytes_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    read = hevc.tools_of_header
+    monkeypatch.setattr(hevc, "tools_of_header", lambda data: seen.append(len(data)) or read(data))
+    header = bpg.opened(GRAY)
+    long = bytes([0x80 | 7, 0x80 | 127, 127])  # 131,071 bytes
+    with pytest.raises(CodecError):
+        bpg.decode(bpg.written(replace(header, picture=long + bytes(1 << 17))))
+    assert seen and max(seen) <= 64
 
 
 def test_hevcs_range_extension_is_refused_unless_it_adds_nothing() -> None:

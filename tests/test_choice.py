@@ -10,6 +10,7 @@ from tiny import picture, tiny_zoo
 
 from corec import choice, models
 from corec.choice import Search, Writer, candidates_for
+from corec.codecs import jpeg
 from corec.codecs.base import codec_named, codecs
 from corec.errors import CodecError, MissingExtraError, ModelError, RateError
 from corec.forecast import Spectrum
@@ -184,6 +185,16 @@ class TestFamilies:
         assert (codec_of_model("zhao"), codec_of_model("joint"), codec_of_model("gray-full")) == ("webp", None, "jpeg")
         with pytest.raises(ModelError):
             codec_of_model("nothing")
+
+    def test_a_picture_of_too_many_pixels_at_full_resolution_has_the_others(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        image = picture(40, 60, True)
+        monkeypatch.setattr(jpeg, "PIXELS", 600)
+        assert {model.scale for model in candidates_for(image, "jpeg", None)} == {2}
+        monkeypatch.setattr(jpeg, "PIXELS", 599)
+        with pytest.raises(CodecError, match="pixels a side and 2396 in all, not 60x40"):
+            candidates_for(image, "jpeg", None)
 
     def test_a_picture_that_is_too_long_at_full_resolution_has_the_others(self) -> None:
         long = Picture(np.zeros((2, 70_000), np.uint8))

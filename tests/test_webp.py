@@ -257,6 +257,14 @@ def test_w4_damaged_chunks_are_refused(data: bytes, message: str) -> None:
         webp.decode(data)
 
 
+@pytest.mark.parametrize("at", [26, 28])
+def test_w4_an_image_without_pixels_is_refused(at: int) -> None:
+    data = riff(chunk(b"VP8 ", GRAY[20:at] + bytes(2) + GRAY[at + 2 :]))
+    for read in (webp.size, webp.decode):
+        with pytest.raises(CodecError, match="the WebP data is damaged: its image has no pixels"):
+            read(data)
+
+
 @PARTS
 def test_w5_a_file_cut_anywhere_is_refused(data: bytes) -> None:
     for stop in range(len(data)):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from corec.codecs.base import codec_named
+from corec.codecs.base import Codec, codec_named
 from corec.errors import CodecError, ModelError, RateError
 from corec.forecast import Spectrum
 from corec.models import PLAIN, Model, models, plain, rows_named
@@ -222,11 +222,18 @@ def candidates_for(picture: Picture, codec: str, name: str | None) -> list[Model
         rows.append(alone)
     else:
         rows = fitting(name, picture, codec)
-    held = [m for m in rows if max(picture.width, picture.height) <= container.LARGEST * m.scale]
+    held = [m for m in rows if holds(container, picture, m.scale)]
     if not held:
-        at_most = container.LARGEST * max(m.scale for m in rows)
-        raise CodecError(f"{codec} holds at most {at_most} pixels a side, not {picture.width}x{picture.height}")
+        scale = max(m.scale for m in rows)
+        at_most = f"{container.LARGEST * scale} pixels a side and {container.PIXELS * scale**2} in all"
+        raise CodecError(f"{codec} holds at most {at_most}, not {picture.width}x{picture.height}")
     return sorted(held, key=lambda m: (m.is_plain, m.scale))
+
+
+def holds(codec: Codec, picture: Picture, scale: int) -> bool:
+    """Whether a file can hold a picture at 1 / scale of its size."""
+    width, height = -(-picture.width // scale), -(-picture.height // scale)
+    return max(width, height) <= codec.LARGEST and width * height <= codec.PIXELS
 
 
 def fitting(name: str, picture: Picture, codec: str) -> list[Model]:

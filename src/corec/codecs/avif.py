@@ -25,6 +25,7 @@ NAME = "avif"
 SUFFIXES = (".avif",)
 LARGEST = 16384
 """libavif reads at most this many pixels squared."""
+PIXELS = LARGEST**2
 TELLS_STEP = False
 
 AC_STEPS = (

@@ -27,6 +27,8 @@ class Codec(Protocol):
     """File name endings, with the dot, the usual one first."""
     LARGEST: int
     """Most pixels a side."""
+    PIXELS: int
+    """Most pixels."""
     STEPS: tuple[float, float]
     """The finest and the coarsest step of the format."""
     TELLS_STEP: bool

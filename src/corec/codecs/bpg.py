@@ -25,6 +25,7 @@ NAME = "bpg"
 SUFFIXES = (".bpg",)
 LARGEST = 30000
 """Most pixels a side; HEVC and BPG set no such limit."""
+PIXELS = LARGEST**2
 STEPS = (2 ** (-4 / 6), 2 ** (47 / 6))
 """HEVC's steps at quantiser parameters 0 and 51, about 0.63 and 228."""
 TELLS_STEP = True
@@ -32,6 +33,8 @@ TELLS_STEP = True
 MAGIC = b"BPG\xfb"
 TAG = 0x43
 """Our extension's tag; BPG 3.2 gives 1 to 5 a meaning and lets decoders skip all others."""
+TOOLS = 64
+"""Bytes of an HEVC header that are looked at; they tell about forty bits."""
 GRAY, HALVED, FULL = 0, 1, 3
 """The pixel formats that are read (BPG 3.2): 4:0:0, 4:2:0 with chroma in the middle of 2x2 pixels, 4:4:4."""
 FORMATS = {GRAY: "gray", HALVED: "yuv420p", FULL: "yuv444p"}
@@ -147,7 +150,7 @@ def decode(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     length, at = read_ue7(header.picture, 0)
     if at + length > len(header.picture):
         raise CodecError("the BPG data is damaged: the HEVC header is cut short")
-    tools = hevc.tools_of_header(header.picture[at : at + length])
+    tools = hevc.tools_of_header(header.picture[at : at + min(length, TOOLS)])
     units = hevc.picture_units(hevc.units_of(header.picture[at + length :]))
     qp = hevc.slice_qp(units, tools, header.pixel_format)
     width, height = (-(-extent // tools.block) * tools.block for extent in (header.width, header.height))

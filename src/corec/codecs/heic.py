@@ -20,6 +20,7 @@ NAME = "heic"
 SUFFIXES = (".heic", ".heif", ".hif")
 LARGEST = 16384
 """Most pixels a side; HEVC's level 6.2 ends at 16888."""
+PIXELS = LARGEST**2
 STEPS = (1.0, 2 ** (47 / 6))
 """At quantiser parameters 4 and 51."""
 TELLS_STEP = False

@@ -26,6 +26,7 @@ NAME = "jpeg"
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 LARGEST = 65500
 """libjpeg's limit on width and height."""
+PIXELS = LARGEST**2
 STEPS = (1.0, 255.0)
 TELLS_STEP = True
 
@@ -136,6 +137,8 @@ def log_steps(data: bytes) -> np.ndarray:
     """Each quantisation table's mean log step, from the header. Raises CodecError."""
     with opened(data) as picture:
         tables = np.array([table for _, table in sorted(picture.quantization.items())], np.int64)
+        if not len(tables):
+            raise CodecError("the JPEG data is damaged: it has no quantisation table")
     return np.asarray(np.log(np.maximum(tables, 1)).mean(1))  # a damaged file's table may hold 0
 
 

@@ -23,6 +23,7 @@ NAME = "jpeg2000"
 SUFFIXES = (".j2k", ".j2c", ".jpc", ".jp2")
 LARGEST = 32768
 """Above, a resolution would have more than one precinct (PPx = 15), which packets.py does not know."""
+PIXELS = LARGEST**2
 STEPS = (1.0, 2048.0)
 TELLS_STEP = False
 

@@ -22,6 +22,8 @@ from corec.errors import CodecError
 NAME = "webp"
 SUFFIXES = (".webp",)
 LARGEST = 16383
+PIXELS = 178_956_970
+"""Most pixels that Pillow reads, unless its MAX_IMAGE_PIXELS, of which it is twice as many, is changed."""
 """VP8's limit on width and height."""
 TELLS_STEP = False
 
@@ -103,8 +105,11 @@ def size(data: bytes) -> tuple[int, int]:
         if kind == FRAME:
             if stop - start < 10 or data[start + 3 : start + 6] != b"\x9d\x01\x2a":
                 raise CodecError("the WebP data is damaged: its frame has no header")
-            width, height = struct.unpack_from("<2H", data, start + 6)
-            return width & 0x3FFF, height & 0x3FFF  # two bits each ask for enlargement, which no program does
+            # Two bits each ask for enlargement, which no program does.
+            width, height = (extent & 0x3FFF for extent in struct.unpack_from("<2H", data, start + 6))
+            if not width or not height:
+                raise CodecError("the WebP data is damaged: its image has no pixels")
+            return width, height
     raise CodecError("a WebP file without a lossy image is none of ours")
 
 
