@@ -1,6 +1,7 @@
 """The context method: its transform, its integer networks, and what latents tell one another."""
 
 import copy
+import hashlib
 import math
 import warnings
 from collections.abc import Iterator
@@ -17,10 +18,10 @@ from torch.nn import functional as F
 from corec.learned import prior
 from corec.learned.codec import chosen
 from corec.learned.coder import bits_of
-from corec.learned.prior import FINER, FIRST, OTHERS, Prior
+from corec.learned.prior import FINER, FIRST, OTHERS, WHOLE, Prior
 from corec.learned.tables import Tables
 from corec.methods.context import ENDS, PRICE, SIDE, Blocks, Method
-from corec.methods.integers import ACTIVATION, EXACT, LARGEST, MEAN, WHOLE, Clamp, Context, Layer, Round, beside, sizes
+from corec.methods.integers import ACTIVATION, EXACT, LARGEST, MEAN, Clamp, Context, Layer, Round, beside, sizes
 from corec.models import Learned
 from corec.runtime import Network
 from corec.training.loop import build
@@ -292,14 +293,18 @@ def test_no_latent_is_told_by_itself_or_by_later_ones(level: float) -> None:
 @torch.no_grad()
 def test_exported_networks_tell_the_same(color: bool, height: int, width: int, tmp_path: Path) -> None:
     pytest.importorskip("onnx")
-    from corec.training.export import write_learned
+    from corec.training.export import learned_parts
 
     method = method_for(color)
     scaled = 4 * torch.randn(1, method.groups[-1].stop, height, width, generator=torch.Generator().manual_seed(1))
     levels = {level: method.expected(scaled, torch.tensor([float(level)])) for level in (0, 5)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's, about its own exporter
-        row = write_learned(method, "name", tmp_path)
+        row, parts = learned_parts(method)
+    for part, data in parts.items():
+        (tmp_path / part).write_bytes(data)
+    row |= {"files": {part: part for part in parts}}
+    row |= {"sha256": {part: hashlib.sha256(data).hexdigest() for part, data in parts.items()}}
     model = Learned(name="name", number=1, method="context", default=True, training={}, **row)
     tables = Tables(**packed(method.gains().numpy(), method.tables()))
     with pytest.MonkeyPatch.context() as patch:

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from learned_recipes import PLAIN
 
 from corec.errors import RecipeError
+from corec.learned.tables import TOTAL
 from corec.methods import balle2017, context
 from corec.methods.densities import Factorised, Scaled, log_mass
 from corec.methods.levels import Levels
 from corec.methods.similarity import SMALLEST, distortion_of, ms_ssim
 from corec.training.loop import build
-from corec.training.tables import TOTAL, integer_cdf, packed, table
+from corec.training.tables import integer_cdf, packed, table
 
 # Densities
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import picture
+from tiny import picture, save_run
 from torch import nn
 
 from corec import models, wrap
@@ -147,16 +147,12 @@ def test_alone_it_learns_from_plain_files() -> None:
 @pytest.mark.parametrize("half", [True, False])
 def test_a_trained_run_is_exported_and_used(half: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from corec.training.export import export
-    from corec.training.recipe import Recipe
 
     torch.manual_seed(1)
     settings = {"half": half}
     method = Method(Settings(half=half))
     nn.init.normal_(method.reconstruct.layers[-1].weight, std=0.003)
-    recipe = vars(Recipe("jiang2017", settings, 1))
-    torch.save(
-        {"recipe": recipe, "average": method.state_dict(), "step": 1, "seconds": 1.0}, tmp_path / "checkpoint.pt"
-    )
+    save_run(tmp_path, "jiang2017", settings, method)
     monkeypatch.setattr(models, "ZOO", tmp_path)
     monkeypatch.setattr(wrap, "ZOO", tmp_path)
     models.read_manifest.cache_clear()

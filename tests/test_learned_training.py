@@ -29,13 +29,7 @@ from corec.models import Learned, learned
 from corec.training.loop import build, train
 from corec.training.recipe import Recipe
 
-
-@pytest.fixture(autouse=True, scope="module")
-def on_cpu() -> Any:
-    """A GPU adds up in no fixed order."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.cuda, "is_available", lambda: False)
-        yield
+pytestmark = pytest.mark.usefixtures("usual_arithmetic")
 
 
 @pytest.fixture(scope="module")
@@ -164,35 +158,39 @@ def test_exported_rows_and_files_are_those_of_the_learned_codec(exported: tuple[
 
 def test_numbers_are_shared_with_other_models_and_retire(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
-    from corec.training.export import enter
+    from corec.training.export import entered, written
 
-    def entered(name: str, default: bool = False, number: int | None = None) -> int:
-        files = {"analysis": f"{name}.analysis.onnx"}
-        row = {"name": name, "number": number, "color": True, "default": default, "files": files}
-        return enter("learned", row, tmp_path)
+    def enter(kind: str, name: str, default: bool = False, number: int | None = None, **more: Any) -> int:
+        row = {"name": name, "number": number, "color": True, "default": default, **more}
+        (tmp_path / "manifest.toml").write_text(written(entered(kind, [row], tmp_path)))
+        return row["number"]
 
-    other = '[[model]]\nname = "other"\nnumber = 4\n[model.training]\nseed = 1\n'
+    other = '[[model]]\nname = "other"\nnumber = 4\ncompact = "shared.onnx"\n[model.training]\nseed = 1\n'
     (tmp_path / "manifest.toml").write_text(other)
-    assert [entered("a", default=True), entered("b", default=True), entered("a")] == [5, 6, 7]
-    with pytest.raises(ModelError, match="number 5 is taken"):
-        entered("c", number=5)
+    files = {name: {"analysis": f"{name}.analysis.onnx"} for name in "ab"}
+    assert enter("learned", "a", default=True, files=files["a"]) == 5
+    assert enter("learned", "b", default=True, files=files["b"]) == 6
+    assert enter("learned", "a", files=files["a"]) == 7
+    for number in (0, 5):
+        with pytest.raises(ModelError, match=f"number {number} is taken"):
+            enter("learned", "c", number=number)
+    with pytest.raises(ModelError, match=r"shared\.onnx is a file of model other too"):
+        enter("model", "c", compact="shared.onnx")
     manifest = tomllib.loads((tmp_path / "manifest.toml").read_text())
-    assert manifest["model"] == [{"name": "other", "number": 4, "training": {"seed": 1}}]
+    told = {"name": "other", "number": 4, "compact": "shared.onnx", "training": {"seed": 1}}
+    assert manifest["model"] == [told]
     assert [(r["name"], r["number"], r["default"]) for r in manifest["learned"]] == [("b", 6, True), ("a", 7, False)]
-    assert manifest["learned"][0]["files"] == {"analysis": "b.analysis.onnx"}
+    assert manifest["learned"][0]["files"] == files["b"]
     assert manifest["retired"] == [{"number": 5, "name": "a"}]
-    assert enter("model", {"name": "b", "number": None}, tmp_path) == 8
+    assert enter("model", "b") == 8
     assert tomllib.loads((tmp_path / "manifest.toml").read_text())["retired"][1] == {"number": 6, "name": "b"}
 
 
-def test_contexts_beyond_what_float32_holds_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contexts_beyond_what_float32_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnx")
     from corec.training import export as exporter
 
-    written = []
-    monkeypatch.setattr(exporter, "write", lambda path, data: written.append(path.name) or (path.name, ""))
     monkeypatch.setattr(Context, "largest", lambda self: float(EXACT))
     with warnings.catch_warnings(), pytest.raises(ModelError, match=r"context0: .* float32 is not exact"):
         warnings.simplefilter("ignore")  # PyTorch's, about its own exporter
-        exporter.write_learned(build(CONTEXT).eval(), "name", tmp_path)
-    assert not any("context" in name for name in written)
+        exporter.learned_parts(build(CONTEXT).eval())

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import picture
+from tiny import picture, save_run
 
 from corec import models as models_module
 from corec import wrap
@@ -171,15 +171,12 @@ def test_networks_for_several_codecs_are_as_many_models_of_the_same_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("onnx")
-    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch")
     from corec.methods.joint import Method, Settings
     from corec.training.export import export
-    from corec.training.recipe import Recipe
 
     settings = {"codec": "webp", "also": ("jpeg2000",), "compact_width": 4, "widths": (4, 6, 8), "color": True}
-    method, recipe = Method(Settings(**settings)), vars(Recipe("joint", settings, 1))  # type: ignore[arg-type]
-    state = {"recipe": recipe, "average": method.state_dict(), "step": 1, "seconds": 1.0}
-    torch.save(state, tmp_path / "checkpoint.pt")
+    save_run(tmp_path, "joint", settings, Method(Settings(**settings)))  # type: ignore[arg-type]
     zoo = tmp_path / "zoo"
     zoo.mkdir()
     for module in (models_module, wrap):

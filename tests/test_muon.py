@@ -14,6 +14,8 @@ from corec.training.loop import build, optimizers_for, train
 from corec.training.muon import LENGTH, Muon, fits, orthogonal
 from corec.training.recipe import Recipe
 
+pytestmark = pytest.mark.usefixtures("usual_arithmetic")
+
 SETTINGS = {"half": True, "compact_width": 16, "compact_blocks": 1, "widths": [16, 16, 16]}
 MUON = Recipe(method="joint", settings=SETTINGS, steps=4, batch=2, crop=32, warm_up=1, optimizer="muon")
 

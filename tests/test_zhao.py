@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from skimage.metrics import structural_similarity
-from tiny import picture
+from tiny import picture, save_run
 from torch import Tensor, nn
 
 from corec import models, wrap
@@ -223,10 +223,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU adds gradients up in no fixed order."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+pytestmark = pytest.mark.usefixtures("usual_arithmetic")
 
 
 def test_a_run_logs_how_well_vcnn_stands_in_and_goes_on_where_it_was_stopped(
@@ -279,11 +276,10 @@ def test_a_trained_run_is_exported_and_used(
     from corec.training.export import export
 
     torch.manual_seed(1)
-    recipe = Recipe(method, {"filters": 4, **settings}, 1)
-    built = loop.build(recipe)
+    settings = {"filters": 4, **settings}
+    built = loop.build(Recipe(method, settings, 1))
     disturb(built)
-    state = {"recipe": vars(recipe), "average": built.state_dict(), "step": 1, "seconds": 1.0}
-    torch.save(state, tmp_path / "checkpoint.pt")
+    save_run(tmp_path, method, settings, built)
     monkeypatch.setattr(models, "ZOO", tmp_path)
     monkeypatch.setattr(wrap, "ZOO", tmp_path)
     models.read_manifest.cache_clear()

@@ -59,17 +59,25 @@ def export_random(zoo: Path, name: str, kind: str, settings: dict[str, Any], met
     import torch
 
     from corec.training.export import export
-    from corec.training.recipe import Recipe
 
     for part in filter(None, (method.compact, method.reconstruct)):
         torch.nn.init.normal_(part.tail.weight, std=0.03)  # zero before training: tiles could not be wrong
     run = zoo / f"run-{name}"
     run.mkdir()
-    state = {"recipe": vars(Recipe(kind, settings, 1)), "average": method.state_dict(), "step": 1, "seconds": 1.0}
-    torch.save(state, run / "checkpoint.pt")
+    save_run(run, kind, settings, method)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's, about its own exporter
         export(run, name, default=True, zoo=zoo)
+
+
+def save_run(run: Path, kind: str, settings: dict[str, Any], method: Any) -> None:
+    """Write the checkpoint of a method as after a step, as far as export reads it."""
+    import torch
+
+    from corec.training.recipe import Recipe
+
+    state = {"recipe": vars(Recipe(kind, settings, 1)), "average": method.state_dict(), "step": 1, "seconds": 1.0}
+    torch.save({**state, "method": {}, "optimizer": []}, run / "checkpoint.pt")
 
 
 def reach_of(model: models.Model, part: str) -> float:

@@ -306,7 +306,7 @@ def export(
     name: Annotated[str, typer.Option(metavar="NAME", help="Of the model.", show_default=False)],
     number: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, help="In its files, of several the first; by default the next free one."),
+        typer.Option(metavar="N", min=1, help="In its files, of several the first; by default the next free one."),
     ] = None,
     default: Annotated[bool, typer.Option("--default", help="Let compress use it unless told otherwise.")] = False,
 ) -> None:

@@ -20,9 +20,9 @@ from corec.runtime import Network, network
 PIECE = 1 << 20
 """Symbols that are coded together, at most."""
 UNIT = 16
-"""Contexts tell means in sixteenths."""
-LARGEST = 2047
-"""Magnitude of the latents that contexts see."""
+"""Integers that make 1, in the means that contexts tell and in what their layers hand on; latents are whole."""
+WHOLE = 2047
+"""Largest magnitude of the latents that contexts see, to which others are clamped."""
 CONTEXT = 128, 2, 1
 """Tile, overlap and grid of contexts, in latents. The overlap is their reach."""
 FINER = 4
@@ -97,7 +97,7 @@ class Prior:
         means = self.told[0][:, rows, columns]
         indices = np.unravel_index(np.arange(piece.start, piece.stop), means.shape)
         whole_means = np.rint(means[indices] / np.float32(UNIT))
-        values = (symbols + whole_means.astype(np.int64)).clip(-LARGEST, LARGEST)
+        values = (symbols + whole_means.astype(np.int64)).clip(-WHOLE, WHOLE)
         self.seen[PLANES + arrays.start : PLANES + arrays.stop, rows, columns][indices] = values
 
 

@@ -7,10 +7,10 @@ g are the gains of the level (levels.py): one model for all rates. The transform
 and, after subsampling by two, of 8x8 chroma: what Compact and Reconstruct learned around JPEG, they go on from here.
 
 Latents are coded group by group, from the lowest frequencies to the highest; within a group the places of a
-chequerboard, then those between. A network of integers for each group (integers.py) tells mean and scale of every
-latent from all those before, on all sides (checkerboards and groups of channels: He et al. 2021, arXiv 2103.15306,
-and 2022, "ELIC", arXiv 2203.10886). Ours: latents that are frequencies, no second latent beside them, integers
-throughout.
+chequerboard (of the first group those of even rows before those of odd ones), then those between. A network of integers
+for each group (integers.py) tells mean and scale of every latent from all those before, on all sides (checkerboards and
+groups of channels: He et al. 2021, arXiv 2103.15306, and 2022, "ELIC", arXiv 2203.10886). Ours: latents that are
+frequencies, no second latent beside them, integers throughout.
 
 A symbol is the rounded latent or its neighbour towards zero, whichever costs less: squared error + PRICE times bits.
 """
@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from corec.learned.prior import FINER, FIRST, OTHERS
+from corec.learned.prior import FINER, FIRST, OTHERS, UNIT
 from corec.methods.balle2017 import quantised
 from corec.methods.densities import Masses, Scaled
-from corec.methods.integers import UNIT, Context
+from corec.methods.integers import Context
 from corec.methods.joint import Compact, Reconstruct
 from corec.methods.levels import Levels, Rates
 from corec.methods.similarity import distortion_of

@@ -15,20 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from corec.learned.prior import PLANES, UNIT, WHOLE
+
 EXACT = 2**24
 """Up to it float32 holds every integer."""
-WHOLE = 2047
-"""Inputs that count as they are, are clamped to this magnitude."""
-PLANES = 2
-"""Of a context's inputs, before the latents."""
 LARGEST = 42
 """What sizes() gives at most."""
 ACTIVATION = 1023
 """What a layer hands to the next is clamped to 0..this."""
 MEAN = 32767
 """Largest magnitude of a mean."""
-UNIT = 16
-"""Integers that make 1, in activations and means; inputs are whole."""
 WEIGHT_UNIT = 256
 """Integers that make 1, in weights."""
 SPEED = 4.0

@@ -107,7 +107,7 @@ class Settings:
     steps: tuple[float, float] = (30.0, 120.0)
     """Smallest and largest mean quantiser step, in levels of 255; drawn log-uniformly per crop."""
     opening: float = 0.05
-    """Share of the run in which ComCNN learns alone, for bicubic enlargement; 0 if the run starts from another's."""
+    """Share of the run in which ComCNN learns alone, for bicubic enlargement."""
     rounds: int = 4
     """T of Algorithm 1."""
     compact_share: float = 0.1
@@ -163,7 +163,7 @@ class Method(nn.Module):
 
     def forward(self, batch: Tensor, steps: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """One training step's loss. batch (N, 1 or 3, H, W): luma or RGB in 0..1, H and W multiples of
-        32; steps (N,): mean luma quantiser steps. Returns the loss and what to log, each a scalar."""
+        16; steps (N,): mean luma quantiser steps. Returns the loss and what to log, each a scalar."""
         source = ycbcr_from_rgb(batch) if self.settings.color else batch
         steps = steps.log()[:, None]
         phase = self.phase if self.training else "reconstruct"

@@ -214,7 +214,7 @@ class Method(nn.Module):
 
     def forward(self, batch: Tensor, steps: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """One training step's loss. batch (N, 1 or 3, H, W): luma or RGB in 0..1, H and W multiples of
-        32; steps (N,): mean luma quantiser steps. Returns the loss and what to log, each a scalar.
+        16; steps (N,): mean luma quantiser steps. Returns the loss and what to log, each a scalar.
 
         Logged of codec and PPNN: psnr, bpp. Of the network that stands in for both where FDNN learns: stand_in_psnr,
         its picture's against theirs; promised_psnr, its picture's against the original. ssim is the description's.

@@ -16,10 +16,11 @@ from torch.nn import functional
 
 from corec.codecs.base import codec_named
 from corec.errors import ModelError, RecipeError
-from corec.methods.integers import EXACT, PLANES, Context
+from corec.learned.prior import PLANES
+from corec.methods.integers import EXACT, Context
 from corec.models import ZOO, read_manifest
 from corec.runtime import Network
-from corec.training.loop import build
+from corec.training.loop import build, load
 from corec.training.recipe import Recipe, fill
 from corec.training.tables import packed
 
@@ -34,6 +35,12 @@ NARROW = "int8", "fp16"
 """How weights may be stored, the fewest bits first: see narrowed()."""
 LATENT_AGREEMENT, LATENT_ROUNDING = 0.05, 0.1
 """The same two for latents, in steps of the finest level's quantiser."""
+PAIR = "compact", "reconstruct"
+MANIFEST = "manifest.toml"
+Manifest = dict[str, list[dict[str, Any]]]
+"""Rows by their kind: model, learned, retired."""
+Parts = dict[str, bytes]
+"""Files of a model, by what they are: compact, reconstruct, analysis, tables ..."""
 
 
 def export(run: Path, name: str, number: int | None = None, default: bool = False, zoo: Path = ZOO) -> dict[str, int]:
@@ -41,18 +48,28 @@ def export(run: Path, name: str, number: int | None = None, default: bool = Fals
 
     Networks for several codecs are as many models, CODEC-name, which share their files. A new model gets the next free
     number, or this one (the first of several, and the next ones in order). Replacing a model of the same name before
-    1.0 retires the old number. All networks are checked against torch on a random picture. Raises CorecError.
+    1.0 retires the old number. All networks are checked against torch on a random picture. Raises CorecError, and then
+    the zoo is as it was.
     """
     checkpoint = run / "checkpoint.pt"
     if not checkpoint.exists():
         raise RecipeError(f"{run} holds no checkpoint.pt: is it a training run?")
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    state = load(checkpoint, torch.device("cpu"))
     recipe = fill(Recipe, state["recipe"], str(checkpoint))
     method = build(recipe)
-    method.load_state_dict(state["average"])
+    try:
+        method.load_state_dict(state["average"])
+    except RuntimeError as error:
+        raise RecipeError(f"{checkpoint} does not fit the networks of this version: {error}") from error
     method.eval()
     learned = hasattr(method, "tables")
-    row = write_learned(method, name, zoo) if learned else write_pair(method, name, zoo)
+    row, parts = learned_parts(method) if learned else pair_parts(method)
+    files = {part: f"{name}.{part}.{'npz' if part == 'tables' else 'onnx'}" for part in parts}
+    digests = {part: hashlib.sha256(data).hexdigest() for part, data in parts.items()}
+    if learned:
+        row |= {"files": files, "sha256": digests}
+    else:
+        row |= {part: files.get(part, "") for part in PAIR} | {f"{part}_sha256": digests.get(part, "") for part in PAIR}
     training = {
         "recipe": f"{recipe.name or run.name}.toml",
         "steps": state["step"],
@@ -61,17 +78,22 @@ def export(run: Path, name: str, number: int | None = None, default: bool = Fals
         **state.get("origin", {}),
     }
     also = getattr(method.settings, "also", ())
-    rows = {f"{codec}-{name}": {"codec": codec} for codec in (row["codec"], *also)} if also else {name: {}}
-    numbers = {}
-    for at, (each, own) in enumerate(rows.items()):
-        known = {"name": each, "number": None if number is None else number + at, "method": recipe.method}
-        entry = {**known, **row, **own, "default": default, "training": training}
-        numbers[each] = enter("learned" if learned else "model", entry, zoo)
-    return numbers
+    own = {f"{codec}-{name}": {"codec": codec} for codec in (row["codec"], *also)} if also else {name: {}}
+    entries = [
+        {"name": each, "number": number, "method": recipe.method, **row, **facts, "default": default}
+        | {"training": training}
+        for each, facts in own.items()
+    ]
+    manifest = entered("learned" if learned else "model", entries, zoo)
+    for part, data in parts.items():
+        (zoo / files[part]).write_bytes(data)
+    (zoo / MANIFEST).write_text(written(manifest))
+    read_manifest.cache_clear()
+    return {entry["name"]: entry["number"] for entry in entries}
 
 
-def write_pair(method: Any, name: str, zoo: Path) -> dict[str, Any]:
-    """Write the networks before and behind a codec; what the model's row says of them.
+def pair_parts(method: Any) -> tuple[dict[str, Any], Parts]:
+    """The networks before and behind a codec: what the model's row says of them, and their files.
 
     Weights are stored as int8, or as fp16 or fp32 if that changes images by more than ROUNDING.
     """
@@ -84,12 +106,10 @@ def write_pair(method: Any, name: str, zoo: Path) -> dict[str, Any]:
         "scale": scale,
         "steps": list(settings.steps),
         "shapes": [[round(float(v), 4) for v in shape] for shape in shapes],
-        "compact": "",
-        "compact_sha256": "",
         "both_ways": getattr(method, "both_ways", False),
     }
-    steps = len(codec_named(settings.codec).condition(settings.steps[0], row["shapes"]))
-    for part, size in (("compact", 64), ("reconstruct", 64 // scale)):
+    steps, parts = len(codec_named(settings.codec).condition(settings.steps[0], row["shapes"])), {}
+    for part, size in zip(PAIR, (64, 64 // scale), strict=True):
         network = getattr(method, part)
         if network is None:  # a model that only restores
             continue
@@ -99,14 +119,13 @@ def write_pair(method: Any, name: str, zoo: Path) -> dict[str, Any]:
         if largest > AGREEMENT:
             raise ModelError(f"{part}: ONNX Runtime and torch differ by {255 * largest:.2f} levels")
         narrow = (narrowed(whole, kind) for kind in NARROW)
-        data = next((d for d in narrow if differences(d, network, planes, size, steps)[1] <= ROUNDING), whole)
-        row[part], row[f"{part}_sha256"] = write(zoo / f"{name}.{part}.onnx", data)
-    return row
+        parts[part] = next((d for d in narrow if differences(d, network, planes, size, steps)[1] <= ROUNDING), whole)
+    return row, parts
 
 
 @torch.no_grad()
-def write_learned(method: Any, name: str, zoo: Path) -> dict[str, Any]:
-    """Write the networks and tables of a learned codec; what the model's row says of them.
+def learned_parts(method: Any) -> tuple[dict[str, Any], Parts]:
+    """The networks and tables of a learned codec: what the model's row says of them, and their files.
 
     A context must compute the same integers as torch, and with any input stay where float32 is exact.
     """
@@ -116,7 +135,7 @@ def write_learned(method: Any, name: str, zoo: Path) -> dict[str, Any]:
     log_step = -middle.log()[None]
     latents = parts["analysis"](picture, *([log_step] if takes_steps(parts["analysis"]) else []))
     bins = (middle[:, None, None] * latents).round()
-    files, digests = {}, {}
+    files: Parts = {}
     for part, network in parts.items():
         steps = (log_step,) if takes_steps(network) else ()
         if isinstance(network, Context):
@@ -124,17 +143,17 @@ def write_learned(method: Any, name: str, zoo: Path) -> dict[str, Any]:
             if network.largest() >= EXACT:
                 raise ModelError(f"{part}: its sums may reach {EXACT}, beyond which float32 is not exact")
             known = torch.cat([torch.ones(1, PLANES, *bins.shape[2:]), bins[:, : network.known]], 1)
-            data = stored(part, network, (known,), 1.0, 0.0, 0.0, "whole")
+            files[part] = stored(part, network, (known,), 1.0, 0.0, 0.0, "whole")
         elif part == "analysis":
             sample, unit = (picture, *steps), finest[:, None, None]
-            data = stored(part, network, sample, unit, LATENT_AGREEMENT, LATENT_ROUNDING, *NARROW)
+            files[part] = stored(part, network, sample, unit, LATENT_AGREEMENT, LATENT_ROUNDING, *NARROW)
         else:
-            data = stored(part, network, (bins / middle[:, None, None], *steps), 1.0, AGREEMENT, ROUNDING, *NARROW)
-        files[part], digests[part] = write(zoo / f"{name}.{part}.onnx", data)
+            received = bins / middle[:, None, None]
+            files[part] = stored(part, network, (received, *steps), 1.0, AGREEMENT, ROUNDING, *NARROW)
     file = io.BytesIO()
     np.savez_compressed(file, allow_pickle=False, **tables)
-    files["tables"], digests["tables"] = write(zoo / f"{name}.tables.npz", file.getvalue())
-    return {"color": method.settings.color, "price": method.price, "files": files, "sha256": digests}
+    files["tables"] = file.getvalue()
+    return {"color": method.settings.color, "price": method.price}, files
 
 
 def takes_steps(network: nn.Module) -> bool:
@@ -167,12 +186,6 @@ def stored(
         raise ModelError(f"{part}: ONNX Runtime and torch differ by {largest:.3g}")
     narrow = (narrowed(whole, kind) for kind in kinds)
     return next((data for data in narrow if float(error(data).square().mean()) ** 0.5 <= rounding), whole)
-
-
-def write(path: Path, data: bytes) -> tuple[str, str]:
-    """Write a file of the zoo; its name and its digest."""
-    path.write_bytes(data)
-    return path.name, hashlib.sha256(data).hexdigest()
 
 
 def to_onnx(network: nn.Module, *sample: Tensor) -> bytes:
@@ -250,33 +263,42 @@ def differences(data: bytes, network: nn.Module, planes: int, size: int, steps: 
     return worst, float(np.mean(squares)) ** 0.5
 
 
-def enter(kind: str, row: dict[str, Any], zoo: Path) -> int:
-    """Put a row of a kind, model or learned, into the manifest, in place of one of the same name, whose number retires.
+def entered(kind: str, entries: list[dict[str, Any]], zoo: Path) -> Manifest:
+    """The manifest with new rows of a kind, model or learned; rows of the same names go, and their numbers retire.
 
-    Of the learned codec's models, one for gray and one for colour is the default: a new one takes the old one's place.
+    Rows without a number get the next free one. Of the learned codec's models, one for gray and one for colour is
+    the default: a new one takes the old one's place. Raises ModelError.
     """
-    path = zoo / "manifest.toml"
+    path = zoo / MANIFEST
     manifest = tomllib.loads(path.read_text()) if path.exists() else {}
-    rows = {known: manifest.get(known, []) for known in ("model", "learned", "retired")}
-    taken = {r["number"] for some in rows.values() for r in some}
-    if row["number"] is None:
-        row["number"] = max(taken, default=0) + 1
-    elif row["number"] in taken:
-        raise ModelError(f"model number {row['number']} is taken and may never change its meaning")
-    if kind == "learned" and row["default"]:
-        for other in rows["learned"]:
-            other["default"] &= other["color"] != row["color"]
+    rows: Manifest = {known: manifest.get(known, []) for known in ("model", "learned", "retired")}
+    taken = {0} | {r["number"] for some in rows.values() for r in some}  # 0 is the codec alone
+    first = next((entry["number"] for entry in entries if entry["number"] is not None), max(taken) + 1)
+    names = [entry["name"] for entry in entries]
+    for number, entry in enumerate(entries, first):
+        if number in taken:
+            raise ModelError(f"model number {number} is taken and may never change its meaning")
+        entry["number"] = number
+        if kind == "learned" and entry["default"]:
+            for other in rows["learned"]:
+                other["default"] &= other["color"] != entry["color"]
     for known in ("model", "learned"):
-        replaced = [r for r in rows[known] if r["name"] == row["name"]]
+        replaced = [r for r in rows[known] if r["name"] in names]
         rows["retired"] += [{"number": r["number"], "name": r["name"]} for r in replaced]
         rows[known] = [r for r in rows[known] if r not in replaced]
-    rows[kind] = sorted([*rows[kind], row], key=lambda r: r["number"])
-    path.write_text(written(rows))
-    read_manifest.cache_clear()
-    return int(row["number"])
+        for other in rows[known]:
+            if shared := files_of(other) & files_of(entries[0]):
+                raise ModelError(f"{min(shared)} is a file of model {other['name']} too: take another name")
+    rows[kind] = sorted([*rows[kind], *entries], key=lambda r: r["number"])
+    return rows
 
 
-def written(manifest: dict[str, list[dict[str, Any]]]) -> str:
+def files_of(row: dict[str, Any]) -> set[str]:
+    """The names of a model's files."""
+    return {*row.get("files", {}).values(), *(row[part] for part in PAIR if row.get(part))}
+
+
+def written(manifest: Manifest) -> str:
     """The manifest as TOML: under each kind its rows, and their own tables."""
     parts = ["# Written by `corec export`. A number never changes its meaning.\n"]
     for kind, rows in manifest.items():

@@ -306,7 +306,9 @@ def validate(
     draws = method.draw_steps(len(held_out), torch.Generator().manual_seed(0)).to(device)
     batch = held_out.to(device, memory_format=torch.channels_last)
     method.eval()
-    loss, facts = forward(method, batch, draws, average)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        loss, facts = forward(method, batch, draws, average)
     method.train()
     return {f"validation_{k}": v for k, v in {"loss": loss, **facts}.items()}
 
@@ -325,12 +327,11 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
 
 
-def take_over(method: nn.Module, weights: dict[str, Tensor]) -> list[str]:
-    """Copy the weights whose name and shape agree; returns their names."""
+def take_over(method: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Copy the weights whose name and shape agree."""
     own = method.state_dict()
     same = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
     method.load_state_dict(same, strict=False)
-    return sorted(same)
 
 
 def save(

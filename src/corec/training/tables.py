@@ -4,8 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-TOTAL = 1 << 16
-"""What the intervals of a table add up to."""
+from corec.learned.tables import TOTAL
 
 
 def integer_cdf(masses: np.ndarray) -> np.ndarray:
