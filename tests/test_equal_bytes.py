@@ -128,6 +128,11 @@ def test_a_picture_that_does_not_fit_has_a_row_without_a_file(folder: Path) -> N
         assert row.bytes == 0 and math.isnan(row.psnr) and math.isnan(row.bpp) is False
 
 
+def test_no_contender_has_a_file_of_no_bytes(folder: Path) -> None:
+    rows = rows_of(folder, True, [1e-5], ["jpeg", "jpeg-best", "plain"])
+    assert rows and all(row.allowed == row.bytes == 0 for row in rows)
+
+
 def test_a_byte_more_than_allowed_ends_the_bench(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     extra = 0
     codec = fake_codec.install(monkeypatch)

@@ -14,7 +14,7 @@ from skimage import data
 
 from corec import cli
 from corec.errors import MissingExtraError
-from corec.evaluation import contenders, report
+from corec.evaluation import contenders, plots, report
 from corec.evaluation.bench import Request
 from corec.evaluation.published import KODAK, published
 from corec.evaluation.results import Results, curve, differences, finite, means, numbers
@@ -135,6 +135,18 @@ def test_published_curves_are_for_the_pictures_that_they_are_of() -> None:
         assert rates == sorted(rates) and psnrs == sorted(psnrs) and len(points) >= 4
         assert all(p[2] is None or 0.8 < p[2] < 1 for p in points)
     assert not published(images, gray=True) and not published(images[1:], gray=False)
+
+
+def test_published_curves_are_drawn_over_the_rates_that_were_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    curve_of = [(0.01, 20.0, 0.8), (0.2, 30.0, 0.9), (0.5, 33.0, 0.95), (3.0, 40.0, 0.99)]
+    monkeypatch.setattr(plots, "published", lambda images, gray: {"VVC": curve_of})
+    held = results([target(f"jpeg@{quality}") for quality in (5, 10, 40)], {"jpeg": [28.0, 30.0, 33.0]})
+    figure, axes = pyplot.subplots()
+    plots.draw_curves(axes, held, "psnr", "PSNR")
+    pyplot.close(figure)
+    lines = {line.get_label(): list(line.get_xdata()) for line in axes.get_lines()}
+    assert lines["jpeg"] == pytest.approx([0.15, 0.3, 0.45]) and lines["VVC (published)"] == [0.2, 0.5]
 
 
 def test_json_has_no_number_that_json_does_not_have() -> None:

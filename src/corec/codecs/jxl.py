@@ -3,7 +3,7 @@
 The envelope is an extension of the image header, which decoders skip; see docs/format.md. The extra is "jxl".
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from corec import color
+from corec.codecs import rgb
 from corec.codecs.base import Shapes
 from corec.codecs.boxes import boxes, exchanged
 from corec.errors import CodecError, MissingExtraError
@@ -43,8 +43,6 @@ LONGEST = 4096
 """Bytes that a header may have; ours have about twenty."""
 EXTENTS = 9, 13, 18, 30
 """Bits that a side may have in a SizeHeader."""
-STRIP = 256
-"""Rows whose colours are converted at a time: bounds the memory for large images."""
 
 
 def accept(data: bytes) -> bool:
@@ -87,7 +85,7 @@ def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
     if planes == 1:
         pixels, photometric = image[..., 0], "gray"
     else:
-        pixels, photometric = converted(image, lambda rows: color.rgb_from_ycbcr(rows.astype(np.float32) / 255)), "rgb"
+        pixels, photometric = rgb.rgb_of(image), "rgb"
     halvings, distance = setting_at(step)
     data: bytes = library().jpegxl_encode(
         reduced(pixels, 1 << halvings),
@@ -117,7 +115,7 @@ def decode(data: bytes) -> tuple[np.ndarray, None]:
         raise CodecError("the JPEG XL file is none of ours: it is not gray or colour of 8 bits")
     if pixels.ndim == 2:
         return pixels[..., None], None
-    return converted(pixels, lambda rows: np.clip(np.rint(color.ycbcr_from_rgb(rows) * 255), 0, 255)), None
+    return rgb.ycbcr_of(pixels), None
 
 
 def size(data: bytes) -> tuple[int, int]:
@@ -172,14 +170,6 @@ def library() -> Any:
     except ImportError as error:
         raise MissingExtraError("JPEG XL comes with imagecodecs: pip install 'corec[jxl]'") from error
     return imagecodecs
-
-
-def converted(image: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """uint8 (H, W, 3) in other colours, a strip at a time."""
-    result = np.empty(image.shape, np.uint8)
-    for top in range(0, len(image), STRIP):
-        result[top : top + STRIP] = convert(image[top : top + STRIP])
-    return result
 
 
 def reduced(pixels: np.ndarray, factor: int) -> np.ndarray:

@@ -180,6 +180,8 @@ def measured(picture: Picture, task: Task) -> Measured:
     who = contender(task.contender)
     allowed, anchor = task.target.allowance(picture)
     row = Row(task.image, task.contender, task.target.name, picture.width, picture.height, allowed)
+    if allowed < 1:
+        return Measured(row)
     began = time.perf_counter()
     try:
         own = anchor is not None and task.contender.partition("+")[0] == task.target.codec

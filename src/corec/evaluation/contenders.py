@@ -27,8 +27,8 @@ import numpy as np
 from PIL import Image
 
 from corec import pipeline
+from corec.codecs import rgb
 from corec.codecs.base import Codec, codec_named, codecs
-from corec.color import rgb_from_ycbcr, ycbcr_from_rgb
 from corec.errors import MissingExtraError, ModelError
 from corec.evaluation import jpegs
 from corec.evaluation.bm3d import deblocked
@@ -37,7 +37,7 @@ from corec.learned.coder import constriction
 from corec.learned.format import NAME as LEARNED
 from corec.models import PLAIN, Learned, Model, learned, models
 from corec.picture import Picture
-from corec.wrap import levels, origin, unit
+from corec.wrap import origin
 
 JPEGS = {"jpeg": jpegs.default, "jpeg-best": jpegs.best, "mozjpeg": jpegs.trellis}
 CHOICE = "corec"
@@ -253,9 +253,9 @@ def restored(data: bytes, model: str | None) -> np.ndarray:
 
 def planes(picture: Picture) -> np.ndarray:
     """A picture as codecs take it: uint8 (H, W, 1) luma or (H, W, 3) YCbCr."""
-    return picture.pixels[..., None] if picture.gray else levels(ycbcr_from_rgb(picture.pixels))
+    return picture.pixels[..., None] if picture.gray else rgb.ycbcr_of(picture.pixels)
 
 
 def pixels_of(image: np.ndarray) -> np.ndarray:
     """The reverse: uint8 (H, W) or (H, W, 3) RGB."""
-    return rgb_from_ycbcr(unit(image)) if image.shape[2] == 3 else np.ascontiguousarray(image[..., 0])
+    return rgb.rgb_of(image) if image.shape[2] == 3 else np.ascontiguousarray(image[..., 0])

@@ -59,14 +59,16 @@ def plot(results: Results) -> bytes:
 
 def draw_curves(axes: "Axes", results: Results, figure: str, label: str) -> None:
     """A line for each contender with a mean at two rates or more; published ones dashed."""
+    rates: list[float] = []
     for name, color in colors(results.request.contenders).items():
         points = [(bpp, height(figure, value)) for bpp, value in curve(results, name, figure)]
+        rates += [bpp for bpp, _ in points]
         if points:
             ours = name not in anchors()
             style: dict[str, Any] = {"linewidth": 2.4 if ours else 1.3, "marker": "o", "markersize": 4 if ours else 2.5}
             axes.plot(*zip(*points, strict=True), color=color, label=name, zorder=3 if ours else 2, **style)
-    if figure != "ssim":
-        low, high = results.request.targets[0].setting, results.request.targets[-1].setting
+    if figure != "ssim" and rates:
+        low, high = min(rates), max(rates)
         for (name, held), color in zip(
             published(results.images, results.request.gray).items(), PUBLISHED, strict=False
         ):

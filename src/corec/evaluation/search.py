@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from corec.errors import RateError
 
 CLOSE = 0.999
-"""Share of the bytes at which a search ends, as Corec's own does (corec.rate): the rest is worth 0.005 dB."""
+"""Share of the bytes at which a search ends: the rest is worth 0.005 dB."""
 PARTS = 4
 """Into one of so many the search goes by halving, which for all sizes of a curve begins with the same files."""
 FEW = 4
