@@ -81,6 +81,10 @@ def test_a_higher_quality_costs_more() -> None:
     assert sizes == sorted(set(sizes))
 
 
+def test_any_number_of_bits_may_be_allowed() -> None:
+    assert compress(picture(20, 30, True).pixels, bpp=1e308) == compress(picture(20, 30, True).pixels, bpp=1e5)
+
+
 @pytest.mark.parametrize(
     ("wish", "message"),
     [

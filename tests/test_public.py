@@ -65,12 +65,6 @@ def test_the_check_of_lightness_can_fail() -> None:
     assert "corec.pipeline" in loaded_by("import corec; corec.compress")
 
 
-def test_importing_corec_takes_less_than_0_3_seconds() -> None:
-    program = "import time; began = time.perf_counter(); import corec; print(time.perf_counter() - began)"
-    runs = [subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True) for _ in "123"]
-    assert min(float(run.stdout) for run in runs) < 0.3
-
-
 def test_using_corec_loads_no_torch() -> None:
     modules = loaded_by("import corec.cli")
     assert "corec.pipeline" in modules

@@ -20,6 +20,8 @@ from corec.picture import Picture, as_picture
 from corec.wrap import NO_CONDITION, Progress, origin, read, reconstruct, refuse_beyond_largest
 
 DEFAULT_QUALITY = 50.0
+ANY = 1e6
+"""Bits per pixel, more than any file has."""
 FINE = 4.0
 """Levels. Files whose luma table has a smaller (geometric) mean, libjpeg's qualities from 96 on, are left as they
 are, unless their chroma has fewer samples: they have nothing to repair, and networks would add more errors than they
@@ -98,7 +100,7 @@ def compress_picture(
     if bpp is not None:
         if not 0 < bpp < math.inf:
             raise RateError(f"bpp must be above 0, not {bpp}")
-        size = int(bpp * picture.width * picture.height / 8)
+        size = int(min(bpp, ANY) * picture.width * picture.height / 8)
     if quality is not None and not 0 <= quality <= 100:
         raise RateError(f"quality must lie in 0..100, not {quality}")
     if size is not None and size < 1:
@@ -139,7 +141,7 @@ def compress_learned(
     else:
         data, level = latents.within(size)
     report(1.0)
-    return Compressed(data, row.name, corec_file.NAME, level, 1, picture.width, picture.height)
+    return Compressed(data, row.name, corec_file.NAME, level, 1, picture.width, picture.height, latents.files)
 
 
 def decompress_picture(data: bytes, progress: Progress | None = None) -> Picture:

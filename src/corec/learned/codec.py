@@ -111,6 +111,8 @@ class Latents:
         """The level that values are for."""
         self.values = np.empty(shape_of(self.tables, picture.height, picture.width), np.float32)
         """(N, h, w)"""
+        self.files = 0
+        """How many have been made."""
 
     def at(self, level: int) -> np.ndarray:
         """The latents, not yet times their gains, (N, h, w): an analysis may be told the level."""
@@ -135,6 +137,7 @@ class Latents:
 
     def file(self, level: int) -> bytes:
         """The file of a level."""
+        self.files += 1
         encoder = Encoder(self.tables)
         for symbols, numbers in self.pieces(level):
             encoder.encode(symbols, numbers)
