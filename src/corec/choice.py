@@ -23,6 +23,8 @@ SAMPLE = 1024
 """Of pictures of more pixels than this squared a central part of that many pixels is looked at."""
 BORDER = 0.4
 """Natural logarithm of a ratio of steps: so near to where a model begins to pay its neighbours are tried too."""
+HEADERS = 150
+"""Bytes up to which headers, of which a forecast knows nothing, may be most of a file: every candidate is tried."""
 FINE = 2.0
 """Where a row does not say what it pays, the codec alone is tried below so many times the finest trained step."""
 BYTES = {"avif": 0.8, "bpg": 0.6, "heic": 0.7, "jpeg": 1.25, "jpeg2000": 0.8, "jxl": 1.2, "webp": 0.85}
@@ -101,6 +103,8 @@ class Search:
         """Those that may be the best, the lowest resolution first: one, unless a border is near or not known."""
         step = self.spectrum.forecast(1).step(self.size)
         order = sorted(candidates, key=lambda m: (m.is_plain, -m.scale))
+        if self.size <= HEADERS:
+            return order
         found = []
         for model, *finer in (order[at:] for at in range(len(order))):
             unit = self.spectrum.lost(model.scale) if model.scale > 1 else 1.0

@@ -74,5 +74,5 @@ class Spectrum:
     def lost(self, scale: int) -> float:
         """The root of the mean squared error, in levels, of a picture at 1 / scale of its size; 0.125 at least."""
         squares = np.square(self.magnitudes)
-        lost = 1 - squares[:, : 8 // scale, : 8 // scale].sum() / squares.sum() if squares.any() else 0.0
-        return max(float(EDGES[0]), math.sqrt(lost * squares.mean()))
+        kept = squares[:, : 8 // scale, : 8 // scale].sum() / max(squares.sum(), np.finfo(np.float32).tiny)
+        return max(float(EDGES[0]), math.sqrt(max(0.0, 1 - kept) * squares.mean()))

@@ -37,6 +37,12 @@ DERIVED = 20_000
 """Bytes up to which derived quantiser steps are tried; they save 30."""
 LAYERS = 75
 """Quality layers among which within() chooses; Pillow takes up to 100."""
+FEW = 500
+"""Bytes up to which it also chooses among layers of fewer bytes, those of"""
+FINE = [float(psnr) for psnr in range(10, 55)]
+"""these PSNRs, in dB."""
+UNSEEN = 4.0
+"""Mean squared error, in levels squared, that counts for nothing."""
 
 
 def accept(data: bytes) -> bool:
@@ -82,18 +88,37 @@ def within(image: np.ndarray, size: int) -> bytes:
     """The best JPEG 2000 file of an image that has at most `size` bytes.
 
     OpenJPEG sorts the coding passes into layers of falling worth; they are taken in this order as long as they fit.
-    image: as for encode. Raises RateError, with the smallest size, where even a file without passes is too large.
+    image: as for encode. Raises RateError, with the smallest size, where a file would show less than a flat image does.
     """
-    layer = max(20, size // 50)  # bytes; OpenJPEG makes no smaller ones
-    stream = openjpeg(image, "rates", [image.size / (layer * number) for number in range(1, LAYERS + 1)])
-    choices = [stream.derived(), stream]
-    for choice in choices:
+    best = filled(image, size)
+    if best is None:
+        low, high = size, max(size, len(openjpeg(image, "dB", [1.0]).derived().together()))
+        while filled(image, high) is None:
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if filled(image, middle) is None else (low, middle)
+        raise RateError.too_small(size, high)
+    return shortened(best, image)
+
+
+def filled(image: np.ndarray, size: int) -> Codestream | None:
+    """The best codestream of at most `size` bytes; None if that shows less than a flat image does."""
+    packets = image.shape[2] * (levels_of(min(image.shape[:2])) + 1)
+    layer = max(20, size // 50) + packets  # bytes; OpenJPEG makes no smaller ones, and each packet has a header
+    rates = [image.size / (layer * number) for number in range(1, LAYERS + 1)]
+    # One layer for all beyond a byte a sample: headers of many would be more than OpenJPEG has room for.
+    rates = [rate for rate in rates if rate > 1] + [0.01] * (rates[-1] <= 1)
+    streams = [openjpeg(image, "rates", rates)]
+    if size <= FEW:
+        streams.append(openjpeg(image, "dB", FINE))
+    found = []
+    for choice in {id(each): each for stream in streams for each in (stream.derived(), stream)}.values():
         choice.fill(size)
-    length = min(len(choice.together()) for choice in choices)
-    if length > size:
-        raise RateError.too_small(size, length)
-    fitting = [choice for choice in choices if len(choice.together()) <= size]
-    return shortened(min(fitting, key=lambda choice: error(choice, image)), image)
+        if len(choice.together()) <= size:
+            found.append((error(choice, image), choice))
+    least, best = min(found, key=lambda pair: pair[0], default=(math.inf, None))
+    return best if least <= spread(image) + UNSEEN * image.size else None
 
 
 def decode(data: bytes) -> tuple[np.ndarray, None]:
@@ -210,6 +235,12 @@ def levels_of(extent: int) -> int:
 def error(stream: Codestream, image: np.ndarray) -> float:
     """Squared error of all samples."""
     return float(np.square(pixels(stream.together()).astype(np.float32) - image).sum(dtype=np.float64))
+
+
+def spread(image: np.ndarray) -> float:
+    """Squared error of an image that has the mean everywhere."""
+    counts = [np.bincount(plane.ravel(), minlength=256) for plane in np.moveaxis(image, 2, 0)]
+    return float(sum(np.square(np.arange(256) - np.average(range(256), weights=n)) @ n for n in counts))
 
 
 def shortened(stream: Codestream, image: np.ndarray) -> bytes:
