@@ -1,8 +1,8 @@
 """ONNX Runtime: arrays in, arrays out; one session for each model file and thread budget."""
 
 import os
-from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -51,13 +51,47 @@ class Network:
         return int(self.session.get_inputs()[self.inputs.index("image")].shape[1])
 
 
-@lru_cache(maxsize=16)
+class Cache:
+    """The networks that were used last, at most so many.
+
+    A forked process has the networks, but not their threads; to use one, or to end it, would wait for these for ever.
+    So it loads its own, and keeps the others as they are.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.left: list[dict[tuple[Path, str, int], Network]] = []
+        self.begin()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.leave)
+
+    def begin(self) -> None:
+        self.networks: dict[tuple[Path, str, int], Network] = {}
+        self.lock = Lock()
+
+    def leave(self) -> None:
+        self.left.append(self.networks)
+        self.begin()
+
+    def get(self, path: Path, sha256: str, threads: int) -> Network:
+        key = path, sha256, threads
+        with self.lock:
+            found = self.networks.pop(key, None) or Network(checked(path, sha256), threads)
+            self.networks[key] = found  # the last used comes last
+            while len(self.networks) > self.most:
+                del self.networks[next(iter(self.networks))]
+        return found
+
+
+CACHE = Cache(16)
+
+
 def network(path: Path, sha256: str, threads: int = 0) -> Network:
     """The network of a file whose checksum must agree; loaded once. threads: 0 for all allowed cores.
 
     Raises ModelError for a missing or altered file.
     """
-    return Network(checked(path, sha256), threads or available_threads())
+    return CACHE.get(path, sha256, threads or available_threads())
 
 
 def checked(path: Path, sha256: str) -> bytes:
