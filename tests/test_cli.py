@@ -205,7 +205,7 @@ class TestFiles:
     def test_an_unknown_picture_format_leaves_nothing(self, run: Run) -> None:
         photo(Path("a.jpg"))
         status, out, err = run("decompress", "a.jpg", "-o", "b.nonsense")
-        assert (status, out, len(err)) == (1, [], 1)
+        assert (status, out, len(err)) == (2, [], 1)
         assert "png" in err[0] and files() == {"a.jpg"}
 
     @pytest.mark.parametrize(("name", "kind"), [("b.png", "PNG"), ("b.BMP", "BMP"), ("b.tiff", "TIFF")])
@@ -261,12 +261,48 @@ def test_a_file_that_is_not_ours_is_one_line_and_status_1(run: Run, data: bytes)
     assert files() == {"a.jpg"}
 
 
+def test_a_file_of_ours_is_no_picture_to_compress(run: Run) -> None:
+    photo(Path("a.png"))
+    assert run("compress", "a.png", "-o", "a.jpg", "--quality", "20")[0] == 0
+    photo(Path("b.jpg"))
+    for name, expected in (("a.jpg", 1), ("b.jpg", 0)):
+        status, _, err = run("compress", name, "-o", f"{name}.webp")
+        assert status == expected
+        assert (expected == 0) or err == ["corec: a.jpg: the file was written by Corec: decompress gives its picture"]
+    assert files() == {"a.png", "a.jpg", "b.jpg", "b.jpg.webp"}
+
+
+def test_paths_that_cannot_be_leave_the_others_be(run: Run) -> None:
+    long = "n" * 300
+    photo(Path("p/a.png"))
+    status, out, err = run("compress", f"{long}/x.png", "p/a.png", "-o", "q/")
+    assert status == 1 and len(out) == len(err) == 1 and files(Path("q")) == {"a.jpg"}
+    status, out, err = run("compress", "p/a.png", "-o", f"{long}.jpg")
+    assert (status, out, len(err)) == (1, [], 1) and "too long" in err[0]
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told_of(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo(Path("p/a.png"))
+    photo(Path("p/closed/b.png"))
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    status, out, err = run("compress", "p", "-o", "q")
+    assert status == 1 and len(out) == len(err) == 1 and "closed" in err[0]
+    assert files(Path("q")) == {"a.jpg"}
+
+
 def test_an_unknown_model_or_codec_is_said_once(run: Run) -> None:
     photo(Path("p/a.png"))
     photo(Path("p/b.png"))
-    for wish in (["--model", "nonsense"], ["--codec", "nonsense"]):
+    for wish, expected in ((["--model", "nonsense"], 1), (["--codec", "nonsense"], 2), (["--bpp", "0"], 2)):
         status, out, err = run("compress", "p", "-o", "q", *wish)
-        assert (status, out, len(err)) == (1, [], 1)
+        assert (status, out, len(err)) == (expected, [], 1)
 
 
 def shell(*arguments: str, before: str = "", **options: Any) -> subprocess.CompletedProcess[bytes]:

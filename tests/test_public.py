@@ -18,7 +18,7 @@ LEVELS = [
     {"wrap"},
     {"choice"},
     {"pipeline", "learned"},
-    {"demo"},
+    {"demo", "batch"},
     {"cli"},
     {"__main__"},
 ]

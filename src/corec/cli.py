@@ -4,11 +4,9 @@ import io
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,20 +14,19 @@ from typing import Annotated, Any
 import typer
 
 from corec import __version__, pipeline
+from corec.batch import Tell, complain, each, progress, told_of
 from corec.codecs import jpeg
 from corec.color import luma
-from corec.errors import CodecError, CorecError, MissingExtraError
-from corec.files import Job, aside, check_target, is_folder, plan, read_bytes
+from corec.errors import CorecError, EnvelopeError, MissingExtraError
+from corec.files import Job, aside, is_folder, plan, read_bytes
 from corec.learned import format as corec_file
-from corec.models import PLAIN, Learned, Model, learned, models
-from corec.picture import Picture, read_picture, write_picture
+from corec.models import Learned, Model, learned, models
+from corec.picture import WRITTEN, Picture, read_picture, write_picture
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 """typer has no public name for what all of its usage errors have in common."""
-
-Tell = Callable[[float], None]
 
 Sources = Annotated[list[Path], typer.Argument(metavar="SRC", show_default=False)]
 Destination = Annotated[str, typer.Option("--output", "-o", metavar="DST", show_default=False)]
@@ -57,11 +54,6 @@ def main(arguments: list[str] | None = None) -> int:
     except USAGE_ERROR as error:
         complain(f"{error.format_message()} (see --help)")
         return 2
-
-
-def complain(text: str) -> None:
-    """One line on standard error."""
-    typer.echo("corec: " + " ".join(text.split()), err=True)
 
 
 @app.callback(invoke_without_command=True)
@@ -105,16 +97,19 @@ def compress(
     """
     if sum(wish is not None for wish in (quality, bpp, size)) > 1:
         raise typer.BadParameter("give one of --quality, --bpp and --bytes")
+    if bpp == 0:
+        raise typer.BadParameter("--bpp must be above 0")
     codec = (told := codec or pipeline.codec_of_model(model)) or codec_by_suffix(sources, output) or "jpeg"
     suffixes = pipeline.endings()
     if codec not in suffixes:
-        raise CodecError(f"no codec {codec!r}; there are: {', '.join(suffixes)}")
+        raise typer.BadParameter(f"no codec {codec!r}; there are: {', '.join(suffixes)}")
     suffix = suffixes[codec][0]
     if not is_folder(sources, output) and Path(output).suffix.lower() not in suffixes[codec]:
         usual = [suffix] if told else [endings[0] for endings in suffixes.values()]
         raise typer.BadParameter(f"DST must end in {' or '.join(usual)}, and is {output}")
 
     def work(job: Job, tell: Tell) -> dict[str, Any]:
+        refuse_ours(job.source)
         picture = read_picture(job.source, background)
         if gray and not picture.gray:
             picture = Picture(luma(picture.pixels))
@@ -137,6 +132,7 @@ def decompress(sources: Sources, output: Destination, force: Force = False, as_j
     SRC: files, or folders with everything in and below them. DST: a file of any usual picture format,
     or for several sources a folder, which is made; the pictures in it are .png.
     """
+    check_picture_name(sources, output)
 
     def work(job: Job, tell: Tell) -> dict[str, Any]:
         data = read_bytes(job.source)
@@ -164,6 +160,7 @@ def restore(
     SRC: files, or folders with everything in and below them. DST: a file of any usual picture format,
     or for several sources a folder, which is made; the pictures in it are .png.
     """
+    check_picture_name(sources, output)
 
     def work(job: Job, tell: Tell) -> dict[str, Any]:
         data = read_bytes(job.source)
@@ -221,6 +218,8 @@ def demo(
     force: Force = False,
 ) -> None:
     """Show a photograph beside plain JPEG at the same bytes."""
+    if bpp == 0:
+        raise typer.BadParameter("--bpp must be above 0")
     with extra("demo"):
         from corec.evaluation.demo import COMPARISON, run_demo
     rows = run_demo(output, bpp, force)
@@ -325,68 +324,29 @@ def told_of_model(model: Model | Learned) -> dict[str, Any]:
     return {"for": "restore" if model.restores else "compress"} | {k: v for k, v in facts.items() if k != "shapes"}
 
 
+def check_picture_name(sources: list[Path], output: str) -> None:
+    """Refuse a destination that is a file of a kind that is not written, before any work."""
+    if not is_folder(sources, output) and Path(output).suffix.lower() not in WRITTEN:
+        raise typer.BadParameter(f"DST must end in {' or '.join(WRITTEN)}, and is {output}")
+
+
+def refuse_ours(source: Path) -> None:
+    """Refuse to take what a viewer shows of a file that compress wrote, often half its size, for its picture.
+
+    Raises EnvelopeError.
+    """
+    with suppress(OSError):  # reading the picture tells
+        written = source.is_file() and source.suffix.lower() in chain(*pipeline.endings().values())
+        if written and pipeline.is_ours(source.read_bytes()):
+            raise EnvelopeError("the file was written by Corec: decompress gives its picture")
+
+
 def codec_by_suffix(sources: list[Path], output: str) -> str | None:
     """The codec that a destination's name asks for, if it is a file and asks for one."""
     if is_folder(sources, output):
         return None
     suffix = Path(output).suffix.lower()
     return next((name for name, suffixes in pipeline.endings().items() if suffix in suffixes), None)
-
-
-def each(jobs: list[Job], work: Callable[[Job, Tell], dict[str, Any]], force: bool, as_json: bool) -> None:
-    """Do the work of every job and print its facts; a job that fails costs one line and the exit status."""
-    sources = frozenset(os.path.realpath(job.source) for job in jobs)
-    failed = False
-    with progress(len(jobs)) as show:
-        for index, job in enumerate(jobs):
-            tell = partial(show, job.source.name, index)
-            tell(0.0)
-            began = time.perf_counter()
-            try:
-                check_target(job.target, sources, force)
-                facts = work(job, tell)
-            except (CorecError, MemoryError) as error:
-                complain(told_of(job.source, error))
-                failed = True
-                continue
-            facts = {"source": str(job.source), "output": str(job.target)} | facts
-            facts["seconds"] = round(time.perf_counter() - began, 3)
-            typer.echo(json.dumps(facts) if as_json else line(facts))
-    if failed:
-        raise typer.Exit(1)
-
-
-def told_of(source: Path, error: Exception) -> str:
-    """An error with the name of the file it is about, which some errors begin with."""
-    text = "not enough memory" if isinstance(error, MemoryError) else str(error)
-    return text if text.startswith(str(source)) else f"{source}: {text}"
-
-
-def line(facts: dict[str, Any]) -> str:
-    """What is said of one file to people."""
-    alone = f" ({facts['codec']} alone)" if facts["model"] == PLAIN else ""
-    text = "{output}  {bytes:,} bytes  {bpp:.3f} bpp  {model}{alone}  {width}x{height}  {seconds:.1f} s"
-    return text.format(alone=alone, **facts)
-
-
-@contextmanager
-def progress(total: int) -> Iterator[Callable[[str, int, float], None]]:
-    """A bar over all files on standard error, if that is a terminal.
-
-    It is told the name of a file, how many are done, and how much of this one.
-    """
-    if not sys.stderr.isatty():
-        yield lambda name, done, share: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = BarColumn(), TextColumn("{task.fields[count]} {task.fields[name]}", markup=False), TimeElapsedColumn()
-    # Results that go to a file or a pipe must not be drawn into the terminal with the bar.
-    screen = Console(stderr=True)
-    with Progress(*columns, console=screen, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
-        task = bar.add_task("", total=total, name="", count="")
-        yield lambda name, done, share: bar.update(task, completed=done + share, name=name, count=f"{done + 1}/{total}")
 
 
 @contextmanager

@@ -35,9 +35,9 @@ def plan(sources: Sequence[Path], destination: str, suffix: str, endings: Iterab
     if not is_folder(sources, destination):
         return [Job(sources[0], Path(destination))]
     folder = Path(destination)
-    if folder.exists() and not folder.is_dir():
+    if os.path.exists(folder) and not os.path.isdir(folder):
         raise FileError(f"{folder} is a file; several sources need a folder to go to")
-    if folder.suffix.lower() in PICTURES and not folder.exists() and not ends_in_slash(destination):
+    if folder.suffix.lower() in PICTURES and not os.path.exists(folder) and not ends_in_slash(destination):
         raise FileError(
             f"several sources go into a folder, and {folder} looks like a file; write {folder}/ if it is none"
         )
@@ -45,7 +45,7 @@ def plan(sources: Sequence[Path], destination: str, suffix: str, endings: Iterab
     known = PICTURES | endings
     taken: dict[Path, Path] = {}
     for source in sources:
-        found = below(source, endings, folder) if source.is_dir() else [(source, Path(source.name))]
+        found = below(source, endings, folder) if os.path.isdir(source) else [(source, Path(source.name))]
         if not found:
             raise FileError(f"the folder {source} has no file that ends in {', '.join(sorted(endings))}")
         for path, name in found:
@@ -58,7 +58,8 @@ def plan(sources: Sequence[Path], destination: str, suffix: str, endings: Iterab
 
 def is_folder(sources: Sequence[Path], destination: str) -> bool:
     """Whether the destination is, or is to be, a folder."""
-    return len(sources) > 1 or sources[0].is_dir() or ends_in_slash(destination) or Path(destination).is_dir()
+    # Not Path's methods, which raise what is wrong with a path: that is found out, and told, where it is used.
+    return len(sources) > 1 or os.path.isdir(sources[0]) or ends_in_slash(destination) or os.path.isdir(destination)
 
 
 def ends_in_slash(path: str) -> bool:
@@ -67,12 +68,18 @@ def ends_in_slash(path: str) -> bool:
 
 
 def below(folder: Path, endings: frozenset[str], apart_from: Path) -> list[tuple[Path, Path]]:
-    """The files in a folder, with their paths relative to it; hidden ones are left out.
+    """The files in a folder, with their paths relative to it; hidden ones are left out, and links to folders.
 
-    A folder inside, apart_from, is left out too: it holds what an earlier call has written.
+    A folder inside, apart_from, is left out too: it holds what an earlier call has written. A folder that cannot be
+    looked into is among the files, so that reading it tells why.
     """
-    found = []
-    for at, folders, names in os.walk(folder):
+    found: list[tuple[Path, Path]] = []
+
+    def closed(error: OSError) -> None:
+        if (path := Path(error.filename)) != folder:
+            found.append((path, path.relative_to(folder)))
+
+    for at, folders, names in os.walk(folder, onerror=closed):
         folders[:] = sorted(f for f in folders if f[0] != "." and not same(Path(at, f), apart_from))
         for name in sorted(names):
             if name[0] != "." and os.path.splitext(name)[1].lower() in endings:
@@ -94,9 +101,9 @@ def check_target(target: Path, sources: frozenset[str], force: bool) -> None:
     """Refuse a target that must not be written; sources are real paths. Raises FileError."""
     if os.path.realpath(target) in sources:
         raise FileError(f"{target} is itself a source")
-    if target.exists() and not target.is_file():
+    if os.path.exists(target) and not os.path.isfile(target):
         raise FileError(f"{target} exists and is no ordinary file")
-    if target.exists() and not force:
+    if os.path.exists(target) and not force:
         raise FileError(f"{target} exists; --force overwrites it")
 
 

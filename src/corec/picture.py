@@ -55,6 +55,8 @@ _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Name -> Pillow's name, and what it is told."""
 _SHORT = {"tif": "tiff", "jpg": "jpeg", "pgm": "ppm", "pnm": "ppm"}
+WRITTEN = tuple(f".{name}" for name in (*_FORMATS, *_SHORT))
+"""Endings of the files that write_picture writes."""
 
 
 @dataclass(frozen=True, eq=False)

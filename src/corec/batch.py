@@ -1,0 +1,81 @@
+"""The same work for many files: one line, or one JSON object, for each; what fails leaves the others be."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from corec.errors import CorecError
+from corec.files import Job, check_target
+from corec.models import PLAIN
+
+Tell = Callable[[float], None]
+"""Is told the share done."""
+
+
+def complain(text: str) -> None:
+    """One line on standard error."""
+    typer.echo("corec: " + " ".join(text.split()), err=True)
+
+
+def each(jobs: list[Job], work: Callable[[Job, Tell], dict[str, Any]], force: bool, as_json: bool) -> None:
+    """Do the work of every job and print its facts; a job that fails costs one line and the exit status."""
+    sources = frozenset(os.path.realpath(job.source) for job in jobs)
+    failed = False
+    with progress(len(jobs)) as show:
+        for index, job in enumerate(jobs):
+            tell = partial(show, job.source.name, index)
+            tell(0.0)
+            began = time.perf_counter()
+            try:
+                check_target(job.target, sources, force)
+                facts = work(job, tell)
+            except (CorecError, MemoryError) as error:
+                complain(told_of(job.source, error))
+                failed = True
+                continue
+            facts = {"source": str(job.source), "output": str(job.target)} | facts
+            facts["seconds"] = round(time.perf_counter() - began, 3)
+            typer.echo(json.dumps(facts) if as_json else line(facts))
+    if failed:
+        raise typer.Exit(1)
+
+
+def told_of(source: Path, error: Exception) -> str:
+    """An error with the name of the file it is about, which some errors begin with."""
+    text = "not enough memory" if isinstance(error, MemoryError) else str(error)
+    return text if text.startswith(str(source)) else f"{source}: {text}"
+
+
+def line(facts: dict[str, Any]) -> str:
+    """What is said of one file to people."""
+    alone = f" ({facts['codec']} alone)" if facts["model"] == PLAIN else ""
+    text = "{output}  {bytes:,} bytes  {bpp:.3f} bpp  {model}{alone}  {width}x{height}  {seconds:.1f} s"
+    return text.format(alone=alone, **facts)
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Callable[[str, int, float], None]]:
+    """A bar over all files on standard error, if that is a terminal.
+
+    It is told the name of a file, how many are done, and how much of this one.
+    """
+    if not sys.stderr.isatty():
+        yield lambda name, done, share: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = BarColumn(), TextColumn("{task.fields[count]} {task.fields[name]}", markup=False), TimeElapsedColumn()
+    # Results that go to a file or a pipe must not be drawn into the terminal with the bar.
+    screen = Console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
+        task = bar.add_task("", total=total, name="", count="")
+        yield lambda name, done, share: bar.update(task, completed=done + share, name=name, count=f"{done + 1}/{total}")
