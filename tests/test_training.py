@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from corec.errors import RecipeError
+from corec.picture import read_picture
 from corec.training import loop
 from corec.training.data import Photographs, cut
 from corec.training.loop import build, learning_rate, train
@@ -214,6 +215,16 @@ def test_a_loss_that_is_not_finite_stops_the_run(pictures: Path, tmp_path: Path)
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
+def test_training_pictures_are_read_as_compress_reads_them(tmp_path: Path) -> None:
+    deep = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "._hidden.png").write_bytes(b"no picture")
+    (held,) = Photographs(tmp_path, color=False).training
+    np.testing.assert_array_equal(held[..., 0], read_picture(tmp_path / "deep.png").pixels)
+    assert held.min() == 0 and held.max() == 255 and 120 < held.mean() < 135
+
+
 def test_unusable_data_is_a_clear_error(pictures: Path, tmp_path: Path) -> None:
     for name, picture, color in (("none", None, False), ("gray", Image.new("L", (40, 40)), True)):
         folder = tmp_path / name
@@ -223,7 +234,7 @@ def test_unusable_data_is_a_clear_error(pictures: Path, tmp_path: Path) -> None:
         with pytest.raises(RecipeError, match=r"no .*pictures"):
             train(replace(TINY, settings={**SETTINGS, "color": color}), folder, tmp_path / "run")
     (tmp_path / "none" / "a.png").write_bytes(b"not a picture")
-    with pytest.raises(RecipeError, match=r"a\.png cannot be read"):
+    with pytest.raises(RecipeError, match=r"training picture .*a\.png"):
         train(TINY, tmp_path / "none", tmp_path / "run")
     with pytest.raises(RecipeError, match="run folder"):
         train(TINY, pictures, tmp_path / "none" / "a.png")
@@ -280,6 +291,12 @@ def test_shipped_recipes_build(path: Path) -> None:
         ("method = 'joint'\nsteps = 9\ncrop = 48\nsettings = {}", "multiple of 32 for the method joint"),
         ("method = 'jiang2017'\nsteps = 9\ncrop = 40\nsettings = {}", "multiple of 16 for the method jiang2017"),
         ("method = 'none'\nsteps = 9\nsettings = {}", "no method 'none'"),
+        ("method = 'layers'\nsteps = 9\nsettings = {}", "no method 'layers'"),
+        ("method = '../x'\nsteps = 9\nsettings = {}", "no method"),
+        ("method = 'joint'\nsteps = 9\nsettings = {}\nseed = -1", "warm_up and seed must be"),
+        ("method = 'joint'\nsteps = 9\nsettings = {}\nwarm_up = -3", "warm_up and seed must be"),
+        ("method = 'joint'\nsteps = 9\nsettings = {}\naverage = 3.0", "average one from 0 on and below 1"),
+        ("method = 'joint'\nsteps = 9\nsettings = {}\nlearning_rate = nan", "learning_rate must be a number"),
         ("method = 'joint'\nsteps = 9\nsettings = {colour = true}", "unknown key 'colour'"),
         ("method = 'joint'\nsteps = 9\nsettings = {widths = [1, 2]}", "widths must be"),
         ("method = 'joint'\nsteps = 9\nsettings = {steps = [8, 'x']}", "steps must be"),

@@ -1,5 +1,6 @@
 """Training pictures: a folder in memory, and random crops of it that depend on the step alone."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from corec.errors import RecipeError
+from corec.errors import CorecError, RecipeError
+from corec.files import below
+from corec.picture import read_picture
 
-SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
+SUFFIXES = frozenset({".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 
 
 class Photographs:
@@ -22,7 +25,7 @@ class Photographs:
     """
 
     def __init__(self, folder: Path, color: bool, hold_out: int = 20, reduce_above: int = 1000) -> None:
-        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+        files = [path for path, _ in below(folder, SUFFIXES, Path(os.devnull))]
         if not files:
             raise RecipeError(f"there are no pictures under {folder}")
         self.source = f"{', '.join(sorted({p.parent.name for p in files}))}: {len(files)} files"
@@ -67,14 +70,15 @@ class Photographs:
 
 
 def opened(path: Path, color: bool) -> Image.Image | None:
-    """The picture of a file as RGB or luma; None for a gray one where colour is asked for."""
+    """The picture of a file as RGB or luma, as compress reads it; None for a gray one where colour is asked for."""
     try:
-        with Image.open(path) as image:
-            if color and image.mode in ("L", "1", "I;16"):
-                return None
-            return image.convert("RGB" if color else "L")
-    except Exception as error:  # Pillow raises a dozen kinds on damaged files
-        raise RecipeError(f"the training picture {path} cannot be read: {error}") from error
+        picture = read_picture(path, "white")
+    except CorecError as error:
+        raise RecipeError(f"the training picture {error}") from error
+    if color and picture.gray:
+        return None
+    image = Image.fromarray(picture.pixels)
+    return image if color else image.convert("L")
 
 
 def cut(picture: np.ndarray, size: int, random: np.random.Generator) -> np.ndarray:

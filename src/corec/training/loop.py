@@ -1,6 +1,7 @@
 """The training loop, the same for all methods: bounded, resumable to the step, one process or many."""
 
 import importlib
+import importlib.util
 import json
 import math
 import os
@@ -42,12 +43,10 @@ def build(recipe: Recipe) -> Any:
     Raises RecipeError.
     """
     name = f"corec.methods.{recipe.method}"
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise RecipeError(f"no method {recipe.method!r}") from error
+    known = recipe.method.isidentifier() and importlib.util.find_spec(name) is not None
+    module: Any = importlib.import_module(name) if known else None
+    if not hasattr(module, "Method"):
+        raise RecipeError(f"no method {recipe.method!r}")
     if recipe.crop % module.GRID:
         raise RecipeError(f"crop must be a multiple of {module.GRID} for the method {recipe.method}, not {recipe.crop}")
     return module.Method(fill(module.Settings, recipe.settings, "settings"))

@@ -1,5 +1,6 @@
 """A recipe: the TOML file that says everything needed to train a model again."""
 
+import math
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -42,6 +43,10 @@ class Recipe:
             raise RecipeError(f"optimizer must be adam or muon, not {self.optimizer!r}")
         if self.crop < 32:
             raise RecipeError(f"crop must be at least 32, not {self.crop}")
+        if not (0 <= self.learning_rate < math.inf and 0 <= self.average < 1):
+            raise RecipeError("learning_rate must be a number from 0 on, and average one from 0 on and below 1")
+        if self.warm_up < 0 or not 0 <= self.seed < 1 << 32:
+            raise RecipeError("warm_up and seed must be 0 at least, seed below 2^32")
 
 
 def read_recipe(path: Path | str) -> Recipe:
