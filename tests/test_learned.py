@@ -283,7 +283,7 @@ def test_bits_per_pixel() -> None:
     ("wish", "message"),
     [
         ({"quality": 101}, "quality must lie in 0..100"),
-        ({"bpp": 0}, "bpp must be above 0"),
+        ({"bpp": 0}, "bpp must be a number above 0"),
         ({"size": 14}, "14 bytes are too few for this picture: the smallest size is"),
         ({"size": 500, "bpp": 1}, "give one of"),
     ],

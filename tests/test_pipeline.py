@@ -1,6 +1,9 @@
 """A picture there and back: exact sizes, never too many bytes, and tiles that do not show."""
 
 import io
+import os
+import signal
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,11 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny import KINDS, picture, reach_of, tiny_zoo
 
-from corec import choice, wrap
+from corec import choice, runtime, wrap
 from corec.codecs import jpeg
 from corec.errors import CodecError, ModelError, PictureError, RateError
 from corec.models import model_named
-from corec.pipeline import compress, compress_picture, decompress, decompress_picture, describe
+from corec.pipeline import compress, compress_picture, decompress, decompress_picture, describe, restore
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -81,6 +84,46 @@ def test_a_higher_quality_costs_more() -> None:
     assert sizes == sorted(set(sizes))
 
 
+def test_bytes_of_any_kind_are_a_file(tmp_path: Path) -> None:
+    data = compress(picture(20, 30, True).pixels, quality=20)
+    expected = decompress(data)
+    for kind in (bytearray, memoryview):
+        np.testing.assert_array_equal(decompress(kind(data)), expected)
+        assert describe(kind(data))["bytes"] == len(data)
+    for other in ("a.jpg", None, expected):
+        for read in (decompress, describe, restore):
+            with pytest.raises(CodecError, match="must be the bytes of a file, not"):
+                read(other)  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # it is what is tested
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_loads_networks_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without waiting for threads that only its parent has."""
+    cache = runtime.Cache(1)
+    monkeypatch.setattr(runtime, "CACHE", cache)
+    monkeypatch.setattr(runtime, "available_threads", lambda: 2)
+    data = [compress(picture(20, 30, gray).pixels, quality=20) for gray in (True, False)]
+    assert len(cache.networks) == 1
+    read_end, write_end = os.pipe()
+    if not (child := os.fork()):
+        try:
+            shapes = [decompress(file).shape for file in (*data, *data)]
+            os.write(write_end, bytes([len(shapes), len(cache.networks), len(cache.left)]))
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    deadline = time.monotonic() + 60
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            break
+        time.sleep(0.01)
+    with os.fdopen(read_end, "rb") as told:
+        assert told.read() == bytes([4, 1, 1])
+
+
 def test_any_number_of_bits_may_be_allowed() -> None:
     assert compress(picture(20, 30, True).pixels, bpp=1e308) == compress(picture(20, 30, True).pixels, bpp=1e5)
 
@@ -91,8 +134,8 @@ def test_any_number_of_bits_may_be_allowed() -> None:
         ({"quality": 101}, "quality must lie in 0..100, not 101"),
         ({"quality": -1}, "quality must lie in 0..100"),
         ({"quality": float("nan")}, "quality must lie in 0..100"),
-        ({"bpp": 0}, "bpp must be above 0"),
-        ({"bpp": float("inf")}, "bpp must be above 0"),
+        ({"bpp": 0}, "bpp must be a number above 0"),
+        ({"bpp": float("inf")}, "bpp must be a number above 0"),
         ({"bpp": 1e-9}, "byte"),
         ({"size": 0}, "byte"),
         ({"size": 5}, "5 bytes are too few for this picture: the smallest size is"),

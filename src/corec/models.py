@@ -140,8 +140,8 @@ def model_named(name: str) -> Model:
         if model.name == name:
             return model
     others = [row.name for row in learned()]
-    if name in others:
-        raise ModelError(f"model {name} is for the learned codec alone")
+    if name in others or name in (row.method for row in learned()):
+        raise ModelError(f"{name} is for the learned codec alone")
     raise ModelError(f"no model {name!r}; there are: {', '.join([*(m.name for m in models()), *others])}")
 
 

@@ -11,7 +11,7 @@ from corec.choice import Choice, Writer, candidates_for, choose, range_of
 from corec.codecs import jpeg
 from corec.codecs.base import codec_of, codecs
 from corec.envelope import pack
-from corec.errors import CodecError, EnvelopeError, ModelError, RateError
+from corec.errors import CodecError, CorecError, EnvelopeError, ModelError, RateError
 from corec.learned import codec as learned
 from corec.learned import format as corec_file
 from corec.models import PLAIN, Model, model_named, models, plain, rows_named
@@ -19,6 +19,7 @@ from corec.models import learned as learned_models
 from corec.picture import Picture, as_picture
 from corec.wrap import NO_CONDITION, Progress, origin, read, reconstruct, refuse_beyond_largest
 
+Bytes = bytes | bytearray | memoryview
 DEFAULT_QUALITY = 50.0
 ANY = 1e6
 """Bits per pixel, more than any file has."""
@@ -61,8 +62,9 @@ def compress(
     image: array (H, W), (H, W, 3) or (H, W, 4), uint8 or uint16, sRGB; or a PIL image. One of quality (0
     to 100), bpp (bits per pixel of the picture) and size (bytes) may be given; a file is never larger than
     bpp or size allow. codec: the model's, or "jpeg", if not said; "learned" writes a .corec file, which only Corec
-    opens. model: a name from corec.list_models(), or of a method, whose models are then chosen among; else the best for
-    the picture. gray: keep only luma. background: the colour behind transparent pixels. Raises CorecError.
+    opens. model: a name from corec.list_models() or list_learned(), or of a method, whose models are then chosen among;
+    else the best for the picture. gray: keep only luma. background: the colour behind transparent pixels. Raises
+    CorecError.
     """
     picture = as_picture(image, background)
     if gray and not picture.gray:
@@ -70,12 +72,12 @@ def compress(
     return compress_picture(picture, codec=codec, model=model, quality=quality, bpp=bpp, size=size).data
 
 
-def decompress(data: bytes) -> np.ndarray:
+def decompress(data: Bytes) -> np.ndarray:
     """The picture of a file that compress wrote: uint8, (H, W) luma or (H, W, 3) sRGB.
 
     Raises CorecError for damaged files and for files that Corec did not write.
     """
-    return decompress_picture(data).pixels
+    return decompress_picture(file_of(data)).pixels
 
 
 def compress_picture(
@@ -99,14 +101,16 @@ def compress_picture(
         raise RateError("give one of quality, bpp and size")
     if bpp is not None:
         if not 0 < bpp < math.inf:
-            raise RateError(f"bpp must be above 0, not {bpp}")
-        size = int(min(bpp, ANY) * picture.width * picture.height / 8)
+            raise RateError(f"bpp must be a number above 0, not {bpp}")
+        size = max(1, int(min(bpp, ANY) * picture.width * picture.height / 8))
     if quality is not None and not 0 <= quality <= 100:
         raise RateError(f"quality must lie in 0..100, not {quality}")
-    if size is not None and size < 1:
+    if size is not None and not size >= 1:
         raise RateError("a file has at least one byte")
     report = progress or (lambda share: None)
     codec = codec or codec_of_model(model) or jpeg.NAME
+    if codec not in endings():
+        raise CodecError(f"no codec {codec!r}; there are: {', '.join(endings())}")
     if codec == corec_file.NAME:
         return compress_learned(picture, model, quality, size, report)
     candidates = candidates_for(picture, codec, model)
@@ -149,14 +153,14 @@ def decompress_picture(data: bytes, progress: Progress | None = None) -> Picture
     return learned.read(data, progress) if corec_file.accept(data) else read(data, progress)
 
 
-def restore(data: bytes, *, model: str | None = None) -> np.ndarray:
+def restore(data: Bytes, *, model: str | None = None) -> np.ndarray:
     """The picture of any JPEG file, its coding artefacts removed: uint8, (H, W) luma or (H, W, 3) sRGB, upright.
 
     model: a name from corec.list_models(), else the one for gray or colour files. Files that have nothing to repair are
     left as they are. Raises CorecError for other files, damaged ones, and those that compress wrote, which hold more
     than they show.
     """
-    return restore_picture(data, model).pixels
+    return restore_picture(file_of(data), model).pixels
 
 
 def restore_picture(data: bytes, model: str | None = None, progress: Progress | None = None) -> Picture:
@@ -201,8 +205,9 @@ def restorer_of(data: bytes, name: str | None) -> Model:
     return plain(jpeg.NAME, row.color, jpeg.STEPS) if fine else row
 
 
-def describe(data: bytes) -> dict[str, Any]:
+def describe(data: Bytes) -> dict[str, Any]:
     """What a file of ours says of itself, without decoding its pixels. Raises CorecError."""
+    data = file_of(data)
     if corec_file.accept(data):
         return learned.describe(data)
     container, envelope, model, width, height = origin(data)
@@ -220,6 +225,21 @@ def describe(data: bytes) -> dict[str, Any]:
         "envelope_bytes": container.overhead(pack(envelope), data),
         "bpp": 8 * len(data) / (width * height),
     }
+
+
+def file_of(data: Bytes) -> bytes:
+    """What a caller gives as a file's bytes. Raises CodecError for anything else."""
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise CodecError(f"must be the bytes of a file, not {type(data).__name__}")
+    return bytes(data)
+
+
+def is_ours(data: bytes) -> bool:
+    """Whether compress wrote a file."""
+    try:
+        return corec_file.accept(data) or codec_of(data).extract(data) is not None
+    except CorecError:
+        return False
 
 
 def endings() -> dict[str, tuple[str, ...]]:

@@ -5,7 +5,7 @@
     mozjpeg             MozJPEG, with its trellis
     jpeg2000, webp ...  any other codec of corec.codecs, coding the picture itself
     corec               Corec with JPEG, the model its own choice; corec:webp and so on with another codec
-    METHOD              the same among the models of one method alone: joint, jiang2017:bpg
+    METHOD              the same among the models of one method alone: joint, joint:bpg
     plain               Corec's JPEG encoder alone, without networks
     MODEL               one of `corec models`
     MODEL+bicubic       the same file as any viewer has it, enlarged without the reconstruction network
