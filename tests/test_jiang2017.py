@@ -114,6 +114,20 @@ def test_the_released_gradient_is_the_reduced_error_behind_the_codec() -> None:
     torch.testing.assert_close(compact.grad, 2 * Downscale(1)(error) / compact.numel())
 
 
+@pytest.mark.parametrize("color", [False, True])
+@torch.no_grad()
+def test_where_compact_learns_its_image_may_be_kept_like_the_picture(color: bool) -> None:
+    source, losses = batch(3 if color else 1), {}
+    for likeness in (0.0, 2.0):
+        torch.manual_seed(1)
+        method = Method(Settings(color=color, rounds=2, released=True, likeness=likeness))
+        method.begin(0.53)
+        losses[likeness] = float(method(source, STEPS)[0])
+    method.begin(0.0)
+    opening = float(method(source, STEPS)[0])
+    assert losses[2.0] - losses[0.0] == pytest.approx(2 * opening, rel=1e-4)
+
+
 def test_the_opening_brings_what_is_enlarged_bicubically_near_the_picture() -> None:
     torch.manual_seed(1)
     method = Method(Settings())

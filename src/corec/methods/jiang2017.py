@@ -116,6 +116,8 @@ class Settings:
     """Learning rate of ComCNN in the rounds, over RecCNN's."""
     released: bool = False
     """Step c as in the authors' released code, instead of equation 13."""
+    likeness: float = 0.0
+    """Weight of the opening's loss in step c. Without it ComCNN sharpens, and what RecCNN gains a viewer loses."""
 
 
 class Method(nn.Module):
@@ -167,21 +169,29 @@ class Method(nn.Module):
         source = ycbcr_from_rgb(batch) if self.settings.color else batch
         steps = steps.log()[:, None]
         phase = self.phase if self.training else "reconstruct"
-        if phase == "opening" and self.compact is not None:
-            restored = self.reconstruct.enlarge(self.compact(source, steps))
-            error = (rgb_from_ycbcr(restored) if self.settings.color else restored) - batch
+        if phase == "opening":
+            loss = error = self.error(self.enlarged(source, steps), batch)
         elif phase == "compact" and self.settings.released and self.compact is not None:
-            compact = self.compact(source, steps)
             with torch.no_grad():
-                error = self.reconstruct(self.received(source, steps, "reconstruct"), steps).float() - source
+                restored = self.reconstruct(self.received(source, steps, "reconstruct"), steps).float()
+            error = self.error(restored, batch)
             # A loss whose gradient at the compact image is the reduced error.
-            loss = 2 * (compact * self.reduce(error)).mean()
-            return loss, {"compact_psnr": -10 * error.square().mean((1, 2, 3)).log10().mean()}
+            loss = 2 * (self.compact(source, steps) * self.reduce(restored - source)).mean((1, 2, 3))
         else:
-            restored = self.reconstruct(self.received(source, steps, phase), steps).float()
-            error = (rgb_from_ycbcr(restored) if self.settings.color else restored) - batch
-        error = error.square().mean((1, 2, 3))
-        return error.mean(), {f"{phase}_psnr": -10 * error.detach().log10().mean()}
+            loss = error = self.error(self.reconstruct(self.received(source, steps, phase), steps).float(), batch)
+        if phase == "compact" and self.settings.likeness:
+            loss = loss + self.settings.likeness * self.error(self.enlarged(source, steps), batch)
+        return loss.mean(), {f"{phase}_psnr": -10 * error.detach().log10().mean()}
+
+    def enlarged(self, source: Tensor, log_steps: Tensor) -> Tensor:
+        """ComCNN's image, which no codec has seen, enlarged bicubically."""
+        assert self.compact is not None
+        return self.reconstruct.enlarge(self.compact(source, log_steps))
+
+    def error(self, restored: Tensor, batch: Tensor) -> Tensor:
+        """Mean squared errors (N,) of what networks give against luma or RGB."""
+        restored = rgb_from_ycbcr(restored) if self.settings.color else restored
+        return (restored - batch).square().mean((1, 2, 3))
 
     def received(self, source: Tensor, log_steps: Tensor, phase: str) -> Tensor:
         """What RecCNN is given: a coded picture, a coded compact image, or one that no codec has seen."""
