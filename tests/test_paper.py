@@ -80,7 +80,7 @@ def named_as_in_the_paper(zoo: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny models under the names of the real ones: a pair for quality 5, RecCNN alone, none for quality 10."""
     names = {
         "gray-half": "jiang2017-jpeg-qf5-gray",
-        "gray-full": "jiang2017-other",
+        "gray-full": "jiang2017-jpeg-qf20-gray",
         "restore-gray": "jiang2017-restore-gray",
     }
     manifest = models.read_manifest()
@@ -89,6 +89,19 @@ def named_as_in_the_paper(zoo: None, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(models, "read_manifest", lambda: manifest._replace(models=renamed))
     monkeypatch.setattr(paper, "RUNS", 1)
+
+
+@pytest.mark.usefixtures("named_as_in_the_paper")
+def test_an_operating_point_has_a_model_of_its_own_or_the_common_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert paper.model_at(5, False) == "jiang2017-jpeg-qf5-gray" and paper.model_at(10, False) is None
+    assert paper.model_at(5, True) == paper.model_at(10, True) == "jiang2017-restore-gray"
+    rows = paper.models()
+    more = tuple(
+        replace(row, name="jiang2017-restore-qf5-gray") for row in rows if row.name == "jiang2017-restore-gray"
+    )
+    monkeypatch.setattr(paper, "models", lambda: (*rows, *more))
+    assert paper.model_at(5, True) == "jiang2017-restore-qf5-gray"
+    assert paper.model_at(10, True) == "jiang2017-restore-gray"
 
 
 @pytest.fixture

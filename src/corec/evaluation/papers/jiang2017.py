@@ -83,26 +83,22 @@ def missing(table: str, codec: str) -> Table:
     )
 
 
-def pairs(codec: str) -> list[str]:
-    """Names of the models of both networks for a codec, gray."""
-    return [m.name for m in models() if (m.method, m.codec, m.color, m.restores) == (NAME, codec, False, False)]
+def models_of(codec: str, restores: bool) -> list[str]:
+    """Names of the gray models for a codec: of both networks, or of RecCNN alone."""
+    known = (m for m in models() if (m.method, m.codec, m.color) == (NAME, codec, False))
+    return [model.name for model in known if model.restores == restores]
 
 
-def pair_at(quality: int) -> str | None:
-    """The pair for JPEG at one of the paper's two operating points, or the only pair there is."""
-    known = pairs("jpeg")
-    named = f"{NAME}-jpeg-qf{quality}-gray"
-    return named if named in known else known[0] if len(known) == 1 else None
-
-
-def restorer() -> str | None:
-    """RecCNN alone, gray."""
-    return next((m.name for m in models() if m.method == NAME and m.restores and not m.color), None)
+def model_at(quality: int, restores: bool) -> str | None:
+    """The model for JPEG at one of the paper's two operating points, or the one for both."""
+    known = models_of("jpeg", restores)
+    own = [name for name in known if f"-qf{quality}-" in name] or [name for name in known if "-qf" not in name]
+    return own[0] if own else None
 
 
 def methods_at(quality: int, denoiser: Sequence[str]) -> dict[str, str | None]:
     """What stands for each column of tables I and II; None if nothing does."""
-    pair, alone = pair_at(quality), restorer()
+    pair, alone = (model_at(quality, restores) for restores in (False, True))
     return {
         "JPEG": "jpeg",
         "BM3D": denoiser[0] if denoiser else None,
@@ -209,7 +205,7 @@ def tables_of_bpg(study: Study) -> list[Table]:
 
 def wrapped(codec: str) -> dict[str, str | None]:
     """The columns for a codec: the paper's method, one a pair of networks, and Corec's own choice."""
-    names: Sequence[str | None] = pairs(codec) or [None]
+    names: Sequence[str | None] = models_of(codec, False) or [None]
     columns = [f"Proposed, {name}" if len(names) > 1 else "Proposed" for name in names]
     return {**dict(zip(columns, names, strict=True)), OURS: f"{CHOICE}:{codec}"}
 
@@ -233,7 +229,7 @@ def tables_of_sets(study: Study, anchor: str) -> list[Table]:
             at = target(f"jpeg@{setting}") if anchor == "jpeg" else Target("", float(setting))
             methods: dict[str, str | None] = {label: anchor, **wrapped(anchor)}
             if anchor == "jpeg":
-                methods = {label: anchor, "Proposed": pair_at(int(setting)), OURS: CHOICE}
+                methods = {label: anchor, "Proposed": model_at(int(setting), False), OURS: CHOICE}
             rows = measure(study, directory, [at], [name for name in methods.values() if name])
             pictures = list(dict.fromkeys(picture for picture, _, _ in rows))
             for position, figure in enumerate(lines):
