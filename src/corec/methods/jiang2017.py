@@ -134,8 +134,10 @@ class Method(nn.Module):
         self.reduce = Downscale(planes)
 
     def shapes(self) -> np.ndarray:
-        """JPEG's tables as multipliers of luma's mean step: (1 or 2, 64), nearly flat; none for other codecs."""
-        return jpeg.FLAT[: 1 + self.settings.color] if self.settings.codec == "jpeg" else np.empty((0, 64))
+        """JPEG's tables as multipliers of luma's mean step, (1 or 2, 64): Corec's own, but those of the standard where
+        RecCNN repairs files of anybody's. None for other codecs."""
+        tables = jpeg.FLAT if self.settings.half else np.array(jpeg.STANDARD) / np.mean(jpeg.STANDARD[0])
+        return tables[: 1 + self.settings.color] if self.settings.codec == "jpeg" else np.empty((0, 64))
 
     @property
     def rate(self) -> float:
