@@ -119,6 +119,8 @@ def with_envelope(data: bytes, envelope: str) -> bytes:
         ("10 81", EnvelopeError, "not well formed"),
         ("10 03", EnvelopeError, "components are not those of model color-half"),
         ("11 02", EnvelopeError, "an odd size at full resolution"),
+        ("11 00", EnvelopeError, "an odd size at full resolution"),
+        ("14 00 40", EnvelopeError, "in jpeg files the step is elsewhere"),
     ],
 )
 def test_an_envelope_that_is_wrong_or_from_later_is_refused(

@@ -24,11 +24,10 @@ from corec.training.data import Photographs, cut
 from corec.training.loop import build, learning_rate, train
 from corec.training.recipe import RECIPES, Recipe, fill, read_recipe
 
+pytestmark = pytest.mark.usefixtures("usual_arithmetic")
+
 SETTINGS = {"color": False, "half": True, "compact_width": 8, "compact_blocks": 1, "widths": [8, 8, 8]}
 TINY = Recipe(method="joint", settings=SETTINGS, steps=6, batch=2, crop=32, warm_up=2)
-
-
-pytestmark = pytest.mark.usefixtures("usual_arithmetic")
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,8 @@ from corec.pipeline import compress_picture, decompress_picture
 from corec.training import loop
 from corec.training.recipe import RECIPES, Recipe, read_recipe
 
+pytestmark = pytest.mark.usefixtures("usual_arithmetic")
+
 STEPS = torch.tensor([12.0, 30.0, 60.0])
 SMALL = {"filters": 4, "rounds": 2, "virtual_share": 0.375, "compact_share": 0.375}
 SHARES = {"reconstruct": 0.3, "virtual": 0.6, "compact": 0.8}
@@ -221,9 +223,6 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in range(20):
         Image.fromarray(picture(40, 48, True, seed).pixels).save(folder / f"{seed:02}.png")
     return folder
-
-
-pytestmark = pytest.mark.usefixtures("usual_arithmetic")
 
 
 def test_a_run_logs_how_well_vcnn_stands_in_and_goes_on_where_it_was_stopped(
