@@ -344,3 +344,12 @@ def test_what_is_received_is_as_near_as_symbols_are() -> None:
         assert torch.equal(symbols, -symbols.flip(0)) and (symbols.diff() >= 0).all()
         assert (symbols[residuals.abs() < 0.5] == 0).all()
         assert ((symbols - residuals.round()).abs() <= 1).all()
+
+
+@pytest.mark.parametrize("planes", [1, 3])
+def test_latents_know_where_rows_and_columns_are_exchanged(planes: int) -> None:
+    blocks = Blocks(planes)
+    image = torch.rand(1, planes, 32, 64, generator=torch.Generator().manual_seed(1))
+    turn = blocks.transposed()
+    assert sorted(turn) == list(range(len(turn))) and turn != sorted(turn)
+    torch.testing.assert_close(blocks(image.transpose(2, 3)), blocks(image).transpose(2, 3)[:, turn], atol=1e-5, rtol=0)

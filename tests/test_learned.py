@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from corec.learned import codec, prior
 from corec.learned.codec import Latents, decoded, origin, read, tables_of, write
 from corec.learned.coder import cost
 from corec.models import Learned, learned_named
+from corec.picture import Picture
 from corec.pipeline import compress_picture, decompress_picture, describe
 
 
@@ -266,6 +268,32 @@ def test_networks_are_told_the_steps_of_the_level(monkeypatch: pytest.MonkeyPatc
         for part in ("analysis", "synthesis"):
             (told,) = made[part].told
             np.testing.assert_allclose(told, -np.log(tables_of(model).gain[level]), rtol=1e-6)
+
+
+def test_networks_look_both_ways_where_latents_can_be_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    turn, model = np.array([1, 0, 2, 3, 5, 4]), learned_named("context-color")
+    known = replace(tables_of(model), transposed=turn)
+    monkeypatch.setattr(codec, "tables_of", lambda model: known)
+    upright = picture(80, 48, False)
+    lying = Picture(np.ascontiguousarray(upright.pixels.transpose(1, 0, 2)))
+    one, other = (Latents(each, model).at(3) for each in (upright, lying))
+    np.testing.assert_allclose(other, one.transpose(0, 2, 1)[turn], atol=1e-5)
+    made = {}
+
+    def watched(row: Learned, part: str) -> Watched:
+        made[part] = Watched(prior.net(row, part))
+        return made[part]
+
+    monkeypatch.setattr(codec, "net", watched)
+    data = write(upright, model, 3)
+    read(data)
+    exchanged, latents = made["synthesis"].asked
+    np.testing.assert_array_equal(exchanged, latents.transpose(1, 0, 2)[..., turn])
+    for part, calls in (("analysis", 2), ("synthesis", 2)):
+        assert len(made[part].asked) == calls
+    monkeypatch.setattr(codec, "BOTH_WAYS_UP_TO", 80 * 48 - 1)
+    read(data)
+    assert len(made["synthesis"].asked) == 1
 
 
 def test_quality_goes_from_the_coarsest_level_to_the_finest() -> None:

@@ -296,6 +296,9 @@ RIGHT = {"gain": FEW.gain, "cdf": FEW.cdf, "start": FEW.start, "low": FEW.low}
         ("start", FEW.start + 1, "do not follow each other"),
         ("start", np.array([0, 2, *FEW.start[2:]]), "one has no symbol"),
         ("low", FEW.low[:0], "low is int32 of shape"),
+        ("transposed", np.array([1, 2, 0]), "twice that is another one"),
+        ("transposed", np.array([0]), "twice that is another one"),
+        ("transposed", np.array([1.0, 0.0]), "transposed is float64"),
         ("low", FEW.low + np.int32(2**31 - 300), "symbols beyond 32 bits"),
     ],
 )

@@ -23,6 +23,7 @@ from corec.runtime import network
 
 Progress = Callable[[float], None]
 Net = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Turn = Callable[[np.ndarray], np.ndarray]
 NO_CONDITION = np.empty(0)
 TILE, OVERLAP, GRID = 1024, 96, 16
 """In picture pixels. The overlap exceeds the reach of every network (88 pixels for joint.Reconstruct)."""
@@ -147,11 +148,19 @@ def net_of(file: str, sha256: str, both: bool) -> Net:
     return both_ways(net) if both else net
 
 
-def both_ways(net: Net) -> Net:
-    """The mean of what a network makes of an image and of the same with rows and columns exchanged."""
+def rows_as_columns(image: np.ndarray) -> np.ndarray:
+    """An image (H, W, C) with rows and columns exchanged."""
+    return image.transpose(1, 0, 2)
+
+
+def both_ways(net: Net, before: Turn = rows_as_columns, after: Turn = rows_as_columns) -> Net:
+    """The mean of what a network makes of an image and of the same with rows and columns exchanged.
+
+    before and after exchange those of what the network takes, and of what it gives.
+    """
 
     def mean(image: np.ndarray, condition: np.ndarray) -> np.ndarray:
-        exchanged = net(image.transpose(1, 0, 2), condition).transpose(1, 0, 2)
+        exchanged = after(net(before(image), condition))
         return (net(image, condition) + exchanged) / 2
 
     return mean

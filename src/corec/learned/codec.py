@@ -21,7 +21,7 @@ from corec.learned.prior import Prior, net
 from corec.learned.tables import Tables, tables
 from corec.models import ZOO, Learned, learned, learned_named, learned_numbered
 from corec.picture import Picture
-from corec.wrap import Progress, levels, refuse_beyond_largest, unit
+from corec.wrap import BOTH_WAYS_UP_TO, Net, Progress, both_ways, levels, refuse_beyond_largest, rows_as_columns, unit
 
 STRIDE = 16
 """Pixels a latent, along each side."""
@@ -44,7 +44,7 @@ def read(data: bytes, progress: Progress | None = None) -> Picture:
     latents = decoded(coded, header, model, known)
     gray = header.gray or not model.color
     pixels = np.empty((header.height, header.width, 1 if gray else 3), np.uint8)
-    synthesis, after = net(model, "synthesis"), shown_gray if header.gray else shown
+    synthesis, after = looking(model, "synthesis", known, pixels), shown_gray if header.gray else shown
     log_step = -np.log(known.gain[header.level])
     tiles.through(
         lambda piece: synthesis(piece, log_step), latents.transpose(1, 2, 0), pixels, after, SYNTHESIS, progress
@@ -116,11 +116,12 @@ class Latents:
 
     def at(self, level: int) -> np.ndarray:
         """The latents, not yet times their gains, (N, h, w): an analysis may be told the level."""
-        analysis = net(self.model, "analysis")
-        if self.analysed == level or (self.analysed is not None and not analysis.takes_steps):
+        told = net(self.model, "analysis").takes_steps
+        if self.analysed == level or (self.analysed is not None and not told):
             return self.values
         picture, planes = self.picture, 3 if self.model.color else 1
         pixels = picture.pixels[..., None] if picture.gray else picture.pixels
+        analysis = looking(self.model, "analysis", self.tables, pixels)
         log_step = -np.log(self.tables.gain[level])
 
         def analysed(piece: np.ndarray) -> np.ndarray:
@@ -225,6 +226,19 @@ def decoded(coded: bytes, header: Header, model: Learned, known: Tables) -> np.n
             prior.learn(where, piece, symbols)
         latents[where] = found / gain[where[0], None, None]
     return latents
+
+
+def looking(model: Learned, part: str, known: Tables, pixels: np.ndarray) -> Net:
+    """A model's analysis or synthesis; looking both ways where it can and the picture (H, W, C) is not very large."""
+    network = net(model, part)
+    if not len(known.transposed) or pixels.shape[0] * pixels.shape[1] > BOTH_WAYS_UP_TO:
+        return network
+
+    def latents_exchanged(latents: np.ndarray) -> np.ndarray:
+        return rows_as_columns(latents)[..., known.transposed]
+
+    turns = (rows_as_columns, latents_exchanged) if part == "analysis" else (latents_exchanged, rows_as_columns)
+    return both_ways(network, *turns)
 
 
 def tables_of(model: Learned) -> Tables:

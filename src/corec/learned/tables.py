@@ -7,7 +7,7 @@ escape, for all other integers; an interval's length over 2^16 is its probabilit
 
 import io
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -35,13 +35,19 @@ class Tables:
     """int64 (T + 1,): where each table begins in cdf, and the end of the last."""
     low: np.ndarray
     """int32 (T,): the symbol of each table's first interval."""
+    transposed: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    """int64 (N,): which latent takes the place of each where a picture's rows and columns are exchanged; empty where
+    latents know nothing of that."""
 
     def __post_init__(self) -> None:
         kinds = (("gain", np.float32, 2), ("cdf", np.uint32, 1), ("start", np.int64, 1), ("low", np.int32, 1))
-        for name, kind, rank in kinds:
+        for name, kind, rank in (*kinds, ("transposed", np.int64, 1)):
             array = getattr(self, name)
-            if array.dtype != kind or array.ndim != rank or not array.size:
+            if array.dtype != kind or array.ndim != rank or not (array.size or name == "transposed"):
                 raise ModelError(f"the tables' {name} is {array.dtype} of shape {array.shape}")
+        pairs = self.transposed
+        if len(pairs) and not np.array_equal(pairs[pairs.clip(0, len(pairs) - 1)], np.arange(self.gain.shape[1])):
+            raise ModelError("the tables exchange rows and columns of a picture, and twice that is another one")
         if len(self.gain) > LEVELS or not (np.isfinite(self.gain) & (self.gain > 0)).all():
             raise ModelError(f"the tables have gains that are not positive numbers, or more than {LEVELS} levels")
         if not 1 <= len(self.low) == len(self.start) - 1 <= NUMBERS:
@@ -86,9 +92,9 @@ def tables(path: Path, sha256: str) -> Tables:
 
 
 def read_tables(data: bytes) -> Tables:
-    """The tables in the bytes of a file, NumPy's .npz with the four arrays. Raises ModelError."""
+    """The tables in the bytes of a file, NumPy's .npz with the arrays by their names. Raises ModelError."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as parts:
-            return Tables(*(parts[name] for name in ("gain", "cdf", "start", "low")))
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+            return Tables(**{each.name: parts[each.name] for each in fields(Tables) if each.name in parts})
+    except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise ModelError(f"the tables cannot be read: {error}") from error

@@ -168,6 +168,10 @@ class Method(nn.Module):
         """Of all levels that files may have: (levels, latents)."""
         return self.levels.gains()
 
+    def transposed(self) -> list[int]:
+        """See Tables.transposed: learned filters have no such order."""
+        return []
+
     def tables(self) -> Iterator[Masses]:
         """Probabilities of the latents' symbols: of every channel at level 0, then at level 1, …"""
         return self.density.tables(self.levels.gains())

@@ -93,6 +93,14 @@ class Blocks(nn.Module):
             image = torch.cat([image, enlarge_chroma(plane) + CENTER], 1)
         return image
 
+    def transposed(self) -> list[int]:
+        """The place of the latent that takes each one's place where rows and columns are exchanged."""
+        parts, offset = [], 0
+        for side in [SIDE] + [SIDE // 2] * (self.planes - 1):
+            parts.append((offset + torch.arange(side * side)).reshape(side, side).T.flatten())
+            offset += side * side
+        return list(self.order.argsort()[torch.cat(parts).to(self.order.device)[self.order]].tolist())
+
     def told(self, log_step: Tensor) -> Tensor:
         """What networks are told of log steps (N, latents) of pictures in 0..1: luma's mean, and chroma's, in levels
         of 255: (N, 1 or 2)."""
@@ -266,6 +274,10 @@ class Method(nn.Module):
     def gains(self) -> Tensor:
         """Of all levels that files may have, FINER from one level of training to the next: (levels, latents)."""
         return self.levels.gains(FINER)
+
+    def transposed(self) -> list[int]:
+        """See Tables.transposed."""
+        return self.blocks.transposed()
 
     def tables(self) -> Iterator[Masses]:
         """Probabilities of the symbols of every scale."""

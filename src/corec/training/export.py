@@ -129,7 +129,7 @@ def learned_parts(method: Any) -> tuple[dict[str, Any], Parts]:
 
     A context must compute the same integers as torch, and with any input stay where float32 is exact.
     """
-    parts, tables = method.parts(), packed(method.gains().numpy(), method.tables())
+    parts, tables = method.parts(), packed(method.gains().numpy(), method.tables(), method.transposed())
     finest, middle = (torch.from_numpy(tables["gain"][level]) for level in (-1, len(tables["gain"]) // 2))
     picture = functional.interpolate(torch.rand(1, 3 if method.settings.color else 1, 8, 8), (64, 128), mode="bicubic")
     log_step = -middle.log()[None]

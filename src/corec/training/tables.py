@@ -1,6 +1,6 @@
 """Integer tables for the range coder, made from trained probabilities: what both ends of a file share."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -30,8 +30,11 @@ def table(masses: np.ndarray, first: int) -> tuple[np.ndarray, int]:
     return integer_cdf(np.append(kept, max(0.0, 1 - kept.sum())) / max(1.0, kept.sum())), first + low
 
 
-def packed(gain: np.ndarray, probabilities: Iterable[tuple[np.ndarray, int]]) -> dict[str, np.ndarray]:
-    """The arrays of a model's tables file: gain (levels, channels), and every table of `probabilities`, in order.
+def packed(
+    gain: np.ndarray, probabilities: Iterable[tuple[np.ndarray, int]], transposed: Sequence[int] = ()
+) -> dict[str, np.ndarray]:
+    """The arrays of a model's tables file: gain (levels, channels), every table of `probabilities`, in order, and
+    Tables.transposed.
 
     Gains keep eleven bits, which halves their part of the file.
     """
@@ -41,4 +44,5 @@ def packed(gain: np.ndarray, probabilities: Iterable[tuple[np.ndarray, int]]) ->
         "cdf": np.concatenate([cdf for cdf, _ in tables]),
         "start": np.cumsum([0, *(len(cdf) for cdf, _ in tables)], dtype=np.int64),
         "low": np.array([low for _, low in tables], np.int32),
+        "transposed": np.array(transposed, np.int64),
     }
