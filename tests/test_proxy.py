@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from corec import color
-from corec.codecs import jpeg, jpeg2000, trellis
-from corec.training.proxies import JpegProxy, detail, halved, rgb_from_ycbcr, ycbcr_from_rgb
+from corec.codecs import jpeg, trellis
+from corec.training.proxies import JpegProxy, rgb_from_ycbcr, ycbcr_from_rgb
 
 BUNDLED = Path(skimage.__file__).parent / "data"
 PHOTOGRAPHS = ["astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg"]  # part of scikit-image's package
@@ -189,26 +189,3 @@ def test_pixels_out_of_range_are_clipped_and_get_no_gradient() -> None:
     assert image.grad is not None
     assert image.grad[..., 8:].abs().max() == 0
     assert image.grad[..., :8].abs().max() > 0
-
-
-def test_detail_is_that_of_an_orthonormal_transform() -> None:
-    flat = torch.full((2, 3, 64, 64), 0.5)
-    steps = torch.tensor([4.0, 16.0])
-    # 64x64 samples are halved four times, to 4x4, and a mean then weighs as much as 16 times 16 samples do.
-    means = 3 * 16 * (1 + 127.5 * 16 / steps).log2()
-    assert torch.allclose(detail(flat, steps), means, rtol=1e-3)
-    noise = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(1))
-    assert float(halved(noise).square().sum() / noise.square().sum()) == pytest.approx(1, abs=0.05)
-    odd = torch.rand(1, 1, 20, 22)
-    assert detail(odd, torch.tensor([9.0])).isfinite().all()
-
-
-@pytest.mark.parametrize("step", [12.0, 40.0])
-def test_files_of_other_codecs_grow_as_detail_does(step: float) -> None:
-    crops = []
-    for name in PHOTOGRAPHS:
-        luma = planes(BUNDLED / name, color=False, half=True)
-        crops += [luma[y : y + 96, x : x + 96] for y in (0, 96) for x in (0, 96) if luma[y + 95 :, x + 95 :].size]
-    about = [float(detail(as_tensor(crop), torch.tensor([step]))) for crop in crops]
-    sizes = [len(jpeg2000.encode(np.ascontiguousarray(crop), step, ())) for crop in crops]
-    assert len(crops) >= 12 and np.corrcoef(about, sizes)[0, 1] > 0.9

@@ -9,9 +9,9 @@ slope of distortion over rate of a uniform quantiser is proportional to q^2, so 
 rates. c0 is the picture itself (scale 1) or its antialiased bicubic reduction (scale 1/2); the last
 term keeps the file worth looking at in a viewer that knows nothing of Corec.
 
-JPEG is differentiable (training/proxies.py); the last part of a run may train Reconstruct alone, on real files. Other
-codecs write their own files in every step, and the gradients are those of an image that passes them unchanged and of a
-size in proportion to its detail, which is measured by a wavelet transform.
+The codec is a differentiable JPEG (training/proxies.py). For other codecs it stands in with flat tables: what they do
+to a picture is also to round the coefficients of a transform. The last part of such a run trains Reconstruct alone, on
+the codec's own files.
 
 Related: Jiang et al. 2017 (arXiv 1708.00838) for the arrangement; Guleryuz et al. 2021, "Sandwiched
 image compression", for training through a codec proxy.
@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from corec.codecs.base import Codec, codec_named
 from corec.methods.layers import Block, Downscale, Upscale, silence
 from corec.training.coding import coded
-from corec.training.proxies import JpegProxy, detail, rgb_from_ycbcr, straight_through, ycbcr_from_rgb
+from corec.training.proxies import JpegProxy, rgb_from_ycbcr, ycbcr_from_rgb
 
 EMBEDDING = 32
 GRID = 32
@@ -119,7 +119,7 @@ class Settings:
     also: tuple[str, ...] = ()
     """Further codecs that the same networks are for; each crop is coded by one of all, drawn at random."""
     real: float = 0.0
-    """Share of the run, at its end, that trains Reconstruct alone, on the codec's own files."""
+    """Share of the run, at its end, that trains Reconstruct alone on the codec's own files."""
     compact_width: int = 32
     compact_blocks: int = 2
     widths: tuple[int, int, int] = (32, 96, 128)
@@ -149,7 +149,7 @@ class Method(nn.Module):
         self.phase = "joint"
         self.compact = Compact(planes, settings.half, settings.compact_width, settings.compact_blocks, conditions)
         self.reconstruct = Reconstruct(planes, settings.half, settings.widths, conditions)
-        self.proxy = JpegProxy(settings.color) if jpeg else None
+        self.proxy = JpegProxy(settings.color, learned=jpeg)
         self.codecs = [codec_named(name) for name in (settings.codec, *settings.also)]
         self.reduce = Downscale(planes) if settings.half else nn.Identity()
 
@@ -160,23 +160,28 @@ class Method(nn.Module):
 
     def shapes(self) -> np.ndarray:
         """JPEG's learned tables as multipliers of the mean luma step: (1 or 2, 64); none for other codecs."""
-        return self.proxy.shapes().detach().numpy(force=True) if self.proxy else np.empty((0, 64))
+        if self.settings.codec != "jpeg":
+            return np.empty((0, 64))
+        return self.proxy.shapes().detach().numpy(force=True)
 
     def forward(self, batch: Tensor, steps: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """One training step's loss. batch (N, 1 or 3, H, W): luma or RGB in 0..1, H and W multiples of
         32; steps (N,): mean luma quantiser steps. Returns the loss and what to log, each a scalar."""
         s = self.settings
         source = ycbcr_from_rgb(batch) if s.color else batch
-        tables = self.proxy.tables(steps) if self.proxy else None
+        tables = self.proxy.tables(steps)
         codecs = [self.codecs[i] for i in torch.randint(len(self.codecs), (len(steps),)).tolist()]
-        log_step = told(codecs, steps) if tables is None else JpegProxy.log_step(tables)
+        log_step = self.proxy.log_step(tables) if s.codec == "jpeg" else told(codecs, steps)
         compact = self.compact(source, log_step)
         with torch.autocast(batch.device.type, enabled=False):  # a codec's arithmetic is exact
             compact = compact.float()
-            if self.proxy and self.phase == "joint":
-                decoded, bits = self.proxy(compact, tables)
+            if self.phase == "real":
+                shapes, levels = self.shapes().tolist(), steps.tolist()
+                decoded, bits, _ = coded(
+                    compact, lambda image, index: codecs[index].encode(image, levels[index], shapes)
+                )
             else:
-                decoded, bits = self.filed(compact, codecs, steps)
+                decoded, bits = self.proxy(compact, tables)
         restored = self.reconstruct(decoded, log_step).float()
         if s.color:
             restored = rgb_from_ycbcr(restored)
@@ -189,14 +194,6 @@ class Method(nn.Module):
             "bpp": bits.detach().mean() / (batch.shape[-1] * batch.shape[-2]),
             "likeness": -10 * likeness.detach().mean().log10(),
         }
-
-    def filed(self, compact: Tensor, codecs: list[Codec], steps: Tensor) -> tuple[Tensor, Tensor]:
-        """The compact image out of files of these codecs, one for each crop, and their bits (N,)."""
-        shapes, levels = self.shapes().tolist(), steps.tolist()
-        decoded, bits, _ = coded(compact, lambda image, index: codecs[index].encode(image, levels[index], shapes))
-        inside = compact.clamp(0, 1)  # as in a file; a gradient out here would drive pixels ever further
-        about = detail(inside, steps) + 1
-        return straight_through(decoded, inside), bits * about / about.detach()
 
     def draw_steps(self, count: int, generator: torch.Generator) -> Tensor:
         """Quantiser steps for a batch, log-uniform over the range of the settings."""

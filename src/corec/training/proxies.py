@@ -1,9 +1,7 @@
-"""What gradients pass in the place of codecs.
+"""A JPEG that gradients pass: colour transform, subsampling, DCT, real tables, rounding, and its rate.
 
-Of JPEG all of it: colour transform, subsampling, DCT, real tables, rounding, and its rate. Decoded pixels follow
-libjpeg to within rounding (the DCT here is exact, libjpeg's is in integers), the rate estimate follows the bytes of
-libjpeg with optimised Huffman tables; tests/test_proxy.py measures both. Of the other codecs only where bits go, by a
-wavelet transform: what they make of an image their own files tell (coding.py).
+Decoded pixels follow libjpeg to within rounding (the DCT here is exact, libjpeg's is in integers), the
+rate estimate follows the bytes of libjpeg with optimised Huffman tables; tests/test_proxy.py measures both.
 """
 
 import torch
@@ -17,11 +15,6 @@ ROUNDING = 0.4
 given rate favours them. Stands for what codecs/trellis.py does with more care."""
 CENTER = 128 / 255
 """Chroma of gray, as JPEG has it."""
-LOW = (0.602949018236, 0.266864118443, -0.078223266529, -0.016864118443, 0.026748757411)
-HIGH = (1.115087052457, -0.591271763114, -0.057543526229, 0.091271763114)
-"""Halves of the analysis filters of JPEG 2000's irreversible 9/7 transform (T.800, table F.4), the middle tap first."""
-LEVELS, SMALLEST = 5, 8
-"""Levels of that transform, and the least samples a side that it still halves."""
 
 
 def rgb_from_ycbcr(x: Tensor) -> Tensor:
@@ -56,7 +49,7 @@ def enlarge_chroma(x: Tensor) -> Tensor:
 
 
 class JpegProxy(nn.Module):
-    """Baseline JPEG, gray or YCbCr 4:2:0, with learned table shapes.
+    """Baseline JPEG, gray or YCbCr 4:2:0, with learned table shapes, or flat ones that stay.
 
     A table is `step * shape`, rounded into 1..255, where the shape's geometric mean is 1 for luma and
     free for chroma. Everything is in levels of 255 until the image is given back in 0..1.
@@ -64,10 +57,11 @@ class JpegProxy(nn.Module):
 
     dct: Tensor
 
-    def __init__(self, color: bool) -> None:
+    def __init__(self, color: bool, learned: bool = True) -> None:
         super().__init__()
         start = torch.tensor(STANDARD[0]).log()
-        self.log_shapes = nn.Parameter(0.4 * (start - start.mean()).repeat(2 if color else 1, 1))
+        start = 0.4 * (start - start.mean()) if learned else torch.zeros(64)
+        self.log_shapes = nn.Parameter(start.repeat(2 if color else 1, 1), requires_grad=learned)
         self.register_buffer("dct", dct_matrix(), persistent=False)
 
     def shapes(self) -> Tensor:
@@ -138,41 +132,3 @@ def estimate_bits(exact: Tensor, levels: Tensor) -> Tensor:
 
 COST = (0.354, 2.271, 1.600, 1.784, 1.111)
 GRADIENT = 2.6
-
-
-def detail(image: Tensor, steps: Tensor) -> Tensor:
-    """How much a transform codec has to write of an image, up to a factor that is the codec's own.
-
-    image (N, C, H, W) in 0..1; steps (N,): quantiser steps in levels. Returns (N,): the sum of log2(1 + |c|) over all
-    coefficients c of a 9/7 wavelet transform, in units of the steps.
-    """
-    planes = 255 * image.flatten(0, 1)[:, None]
-    units = steps.repeat_interleave(image.shape[1])[:, None, None, None]
-    bits = torch.zeros_like(steps)
-    for _ in range(LEVELS):
-        if min(planes.shape[2:]) < SMALLEST or planes.shape[2] % 2 or planes.shape[3] % 2:
-            break
-        bands = halved(halved(planes).transpose(2, 3))
-        bits = bits + weighed(bands[:, 1:] / units, len(image))
-        planes = bands[:, :1].transpose(2, 3)
-    return bits + weighed(planes / units, len(image))
-
-
-def weighed(coefficients: Tensor, count: int) -> Tensor:
-    """The sum of log2(1 + |c|) for each of `count` images: (count,)."""
-    return (1 + coefficients.abs()).log2().reshape(count, -1).sum(1)
-
-
-def halved(planes: Tensor) -> Tensor:
-    """The low and the high band of the rows of planes: (N, B, H, W) to (N, 2 B, H, W / 2), all low ones first.
-
-    The filters have norms within 2 % of 1, as an orthonormal transform has.
-    """
-    n, bands, height, width = planes.shape
-    rows = F.pad(planes.reshape(-1, 1, 1, width), (4, 4, 0, 0), mode="reflect")
-    low, high = (rows.new_tensor([*taps[:0:-1], *taps])[None, None, None] for taps in (LOW, HIGH))
-    pair = (
-        F.conv2d(rows, low * 2**0.5, stride=(1, 2)),
-        F.conv2d(rows[..., 2:], high / 2**0.5, stride=(1, 2))[..., : width // 2],
-    )
-    return torch.cat([band.reshape(n, bands, height, width // 2) for band in pair], 1)
