@@ -23,7 +23,7 @@ from corec.learned.codec import Latents, read
 from corec.learned.format import header_bytes
 from corec.learned.prior import FINER
 from corec.learned.tables import read_tables
-from corec.methods.context import PRICE
+from corec.methods.context import WRITTEN
 from corec.methods.integers import EXACT, Context
 from corec.models import Learned, learned
 from corec.training.loop import build, train
@@ -144,7 +144,7 @@ def test_exported_rows_and_files_are_those_of_the_learned_codec(exported: tuple[
     (row,) = tomllib.loads((zoo / "manifest.toml").read_text())["learned"]
     learned = Learned(**row)
     assert (learned.number, learned.color, learned.default) == (1, method.settings.color, False)
-    assert learned.price == method.price == (0 if learned.method == "balle2017" else PRICE)
+    assert learned.price == method.price == (0 if learned.method == "balle2017" else WRITTEN)
     assert len(learned.contexts) == (0 if learned.method == "balle2017" else 7)
     assert learned.files["tables"] == "first.tables.npz"
     tables = read_tables((zoo / "first.tables.npz").read_bytes())
