@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from corec.wrap import NO_CONDITION, Progress, origin, read, reconstruct, refuse
 
 Bytes = bytes | bytearray | memoryview
 DEFAULT_QUALITY = 50.0
+START = 4096
+"""Bytes by which a file's format is known."""
 ANY = 1e6
 """Bits per pixel, more than any file has."""
 FINE = 4.0
@@ -234,12 +237,15 @@ def file_of(data: Bytes) -> bytes:
     return bytes(data)
 
 
-def is_ours(data: bytes) -> bool:
-    """Whether compress wrote a file."""
-    try:
-        return corec_file.accept(data) or codec_of(data).extract(data) is not None
-    except CorecError:
-        return False
+def is_ours(path: Path) -> bool:
+    """Whether compress wrote a file, whatever its name is. Raises OSError where it cannot be read."""
+    with path.open("rb") as file:
+        start = file.read(START)
+        try:
+            # A picture of another format, perhaps a large one, is not read whole.
+            return corec_file.accept(start) or codec_of(start).extract(start + file.read()) is not None
+        except CorecError:
+            return False
 
 
 def endings() -> dict[str, tuple[str, ...]]:
