@@ -64,7 +64,7 @@ def test_there_and_back(name: str, height: int, width: int, level: int) -> None:
 def escapes(latents: Latents, level: int) -> int:
     """How many symbols of a level fall outside their tables."""
     found = 0
-    for symbols, numbers in latents.pieces(level):
+    for _, _, symbols, numbers, _ in latents.pieces(level, latents.scaled(level)):
         found += int((latents.tables.intervals(symbols, numbers) == latents.tables.symbols[numbers]).sum())
     return found
 

@@ -104,20 +104,20 @@ def test_a_missing_list_is_refused(zoo: Path) -> None:
 
 def test_a_missing_model_file_is_named(zoo: Path) -> None:
     with pytest.raises(ModelError, match=r"small\.compact\.onnx is missing or unreadable: reinstall"):
-        network(zoo / "small.compact.onnx", "00")
+        network((zoo / "small.compact.onnx", "00"))
 
 
 def test_an_altered_model_file_is_refused(zoo: Path) -> None:
     (zoo / "small.compact.onnx").write_bytes(b"something else")
     with pytest.raises(ModelError, match=r"small\.compact\.onnx was altered"):
-        network(zoo / "small.compact.onnx", "00")
+        network((zoo / "small.compact.onnx", "00"))
 
 
 def test_a_file_that_is_no_network_is_refused_in_one_line(zoo: Path) -> None:
     data = b"no network"
     (zoo / "small.compact.onnx").write_bytes(data)
     with pytest.raises(ModelError, match="a network cannot be loaded") as caught:
-        network(zoo / "small.compact.onnx", hashlib.sha256(data).hexdigest())
+        network((zoo / "small.compact.onnx", hashlib.sha256(data).hexdigest()))
     assert "\n" not in str(caught.value)
 
 

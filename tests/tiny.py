@@ -86,7 +86,7 @@ def reach_of(model: models.Model, part: str) -> float:
     A NaN spreads to every output that depends on it. It is put at every place of the network's grid.
     """
     before = part == "compact"
-    net = network(wrap.ZOO / getattr(model, part), getattr(model, f"{part}_sha256"))
+    net = network((wrap.ZOO / getattr(model, part), getattr(model, f"{part}_sha256")))
     pixel = 1 if before else model.scale
     image = np.full((16 // pixel, 400 // pixel, 3 if model.color else 1), 0.5, np.float32)
     farthest = 0.0

@@ -87,6 +87,10 @@ def compress(
     ] = None,
     gray: Annotated[bool, typer.Option("--gray", help="Drop the colours.")] = False,
     background: Annotated[str | None, typer.Option(metavar="COLOR", help="Put behind transparent pixels.")] = None,
+    effort: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, max=100, help="Rounds that suit a .corec file to its picture. By default 4."),
+    ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -103,6 +107,8 @@ def compress(
     suffixes = pipeline.endings()
     if codec not in suffixes:
         raise typer.BadParameter(f"no codec {codec!r}; there are: {', '.join(suffixes)}")
+    if effort is not None and codec != corec_file.NAME:
+        raise typer.BadParameter("--effort is for .corec files alone")
     suffix = suffixes[codec][0]
     if not is_folder(sources, output) and Path(output).suffix.lower() not in suffixes[codec]:
         usual = [suffix] if told else [endings[0] for endings in suffixes.values()]
@@ -114,7 +120,7 @@ def compress(
         if gray and not picture.gray:
             picture = Picture(luma(picture.pixels))
         made = pipeline.compress_picture(
-            picture, codec=codec, model=model, quality=quality, bpp=bpp, size=size, progress=tell
+            picture, codec=codec, model=model, quality=quality, bpp=bpp, size=size, effort=effort, progress=tell
         )
         with aside(job.target) as path:
             path.write_bytes(made.data)

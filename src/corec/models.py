@@ -79,7 +79,8 @@ class Learned:
     default: bool
     """Whether the learned codec takes it unless told a model."""
     files: dict[str, str]
-    """Part -> its file in the zoo: analysis, synthesis, tables; with contexts context0, context1, ..."""
+    """Part -> its file in the zoo: analysis, synthesis, tables; with contexts context0, context1, ...; and slope, which
+    behind synthesis makes a network of it that tells how its error depends on latents."""
     sha256: dict[str, str]
     """Part -> its file's digest."""
     training: dict[str, Any]
@@ -89,8 +90,13 @@ class Learned:
 
     def __post_init__(self) -> None:
         parts = {"analysis", "synthesis", "tables", *self.contexts}
-        if not parts == set(self.files) == set(self.sha256):
+        if set(self.files) - {"slope"} != parts or set(self.files) != set(self.sha256):
             raise ValueError(f"{self.name} has parts {', '.join(self.files)}")
+
+    @property
+    def refines(self) -> bool:
+        """Whether it can suit latents to a picture: see corec.learned.refine."""
+        return "slope" in self.files
 
     @property
     def contexts(self) -> list[str]:

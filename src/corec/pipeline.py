@@ -24,6 +24,7 @@ Bytes = bytes | bytearray | memoryview
 DEFAULT_QUALITY = 50.0
 START = 4096
 """Bytes by which a file's format is known."""
+MOST_EFFORT = 100
 ANY = 1e6
 """Bits per pixel, more than any file has."""
 FINE = 4.0
@@ -59,6 +60,7 @@ def compress(
     size: int | None = None,
     gray: bool = False,
     background: str | None = None,
+    effort: int | None = None,
 ) -> bytes:
     """An ordinary image file that holds a picture in about half the bytes.
 
@@ -66,13 +68,14 @@ def compress(
     to 100), bpp (bits per pixel of the picture) and size (bytes) may be given; a file is never larger than
     bpp or size allow. codec: the model's, or "jpeg", if not said; "learned" writes a .corec file, which only Corec
     opens. model: a name from corec.list_models() or list_learned(), or of a method, whose models are then chosen among;
-    else the best for the picture. gray: keep only luma. background: the colour behind transparent pixels. Raises
-    CorecError.
+    else the best for the picture. gray: keep only luma. background: the colour behind transparent pixels.
+    effort: rounds, 0 to 100, in which the learned codec suits a .corec file to its picture; if not said, 4, and none
+    above 4 megapixels. Raises CorecError.
     """
     picture = as_picture(image, background)
     if gray and not picture.gray:
         picture = Picture(color.luma(picture.pixels))
-    return compress_picture(picture, codec=codec, model=model, quality=quality, bpp=bpp, size=size).data
+    return compress_picture(picture, codec=codec, model=model, quality=quality, bpp=bpp, size=size, effort=effort).data
 
 
 def decompress(data: Bytes) -> np.ndarray:
@@ -91,6 +94,7 @@ def compress_picture(
     quality: float | None = None,
     bpp: float | None = None,
     size: int | None = None,
+    effort: int | None = None,
     progress: Progress | None = None,
 ) -> Compressed:
     """compress() for a Picture, with the facts beside the bytes.
@@ -115,7 +119,9 @@ def compress_picture(
     if codec not in endings():
         raise CodecError(f"no codec {codec!r}; there are: {', '.join(endings())}")
     if codec == corec_file.NAME:
-        return compress_learned(picture, model, quality, size, report)
+        return compress_learned(picture, model, quality, size, effort, report)
+    if effort is not None:
+        raise CodecError("an effort is for the learned codec alone")
     candidates = candidates_for(picture, codec, model)
     writer, known = Writer(report), None
     if size is None:
@@ -137,11 +143,15 @@ def step_at(quality: float) -> float:
 
 
 def compress_learned(
-    picture: Picture, model: str | None, quality: float | None, size: int | None, report: Progress
+    picture: Picture, model: str | None, quality: float | None, size: int | None, effort: int | None, report: Progress
 ) -> Compressed:
     """compress_picture() by the learned codec, whose quality says how fine a level of the model's."""
     row = learned.model_for(picture, model)
-    latents = learned.Latents(picture, row, lambda share: report(0.9 * share))
+    if effort is not None and not 0 <= effort <= MOST_EFFORT:
+        raise CodecError(f"effort must lie in 0..{MOST_EFFORT}, not {effort}")
+    if effort and not row.refines:
+        raise ModelError(f"model {row.name} cannot suit its files to a picture: it takes no effort")
+    latents = learned.Latents(picture, row, effort, lambda share: report(0.9 * share))
     if size is None:
         level = round((DEFAULT_QUALITY if quality is None else quality) / 100 * (latents.levels - 1))
         data = latents.file(level)

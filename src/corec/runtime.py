@@ -8,9 +8,12 @@ import numpy as np
 
 from corec.errors import ModelError
 
+Key = tuple[tuple[tuple[Path, str], ...], int]
+"""Of a loaded network: its files, each with its checksum, and its threads."""
+
 
 class Network:
-    """A loaded network: (H, W, C) float32 and, if it takes them, the steps -> (H', W', C') float32."""
+    """A loaded network: (H, W, C) float32 and, if it takes them, steps and a picture -> (H', W', C') float32."""
 
     def __init__(self, data: bytes, threads: int) -> None:
         import onnxruntime
@@ -30,15 +33,22 @@ class Network:
         """image (H, W, C), of a size the network takes: a picture in 0..1, or latents; log_step (n,): the natural
         logarithms of quantiser steps, which networks in front of or behind a codec may be told. Around a standard
         codec n is 1 or 2, of levels; in a learned one as many as there are latents, of pictures in 0..1."""
-        batch = np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32)
-        told = {"image": batch}
+        return self.every(image, log_step)[0]
+
+    def every(
+        self, image: np.ndarray, log_step: np.ndarray | None = None, picture: np.ndarray | None = None
+    ) -> list[np.ndarray]:
+        """All that a network makes of an image, and of a picture (H, W, C) in 0..1, if it takes one."""
+        told = {"image": batch(image)}
         if log_step is not None:
             told["log_step"] = log_step.astype(np.float32)[None]
+        if picture is not None:
+            told["picture"] = batch(picture)
         try:
-            output = self.session.run(None, {name: told[name] for name in self.inputs})[0]
+            outputs = self.session.run(None, {name: told[name] for name in self.inputs})
         except Exception as error:
             raise ModelError(f"a network failed on an image of {image.shape[1]}x{image.shape[0]}: {error}") from error
-        return np.asarray(output)[0].transpose(1, 2, 0)
+        return [np.asarray(output)[0].transpose(1, 2, 0) for output in outputs]
 
     @property
     def takes_steps(self) -> bool:
@@ -51,6 +61,11 @@ class Network:
         return int(self.session.get_inputs()[self.inputs.index("image")].shape[1])
 
 
+def batch(image: np.ndarray) -> np.ndarray:
+    """(H, W, C) -> (1, C, H, W) float32."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32)
+
+
 class Cache:
     """The networks that were used last, at most so many.
 
@@ -60,23 +75,23 @@ class Cache:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.left: list[dict[tuple[Path, str, int], Network]] = []
+        self.left: list[dict[Key, Network]] = []
         self.begin()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self.leave)
 
     def begin(self) -> None:
-        self.networks: dict[tuple[Path, str, int], Network] = {}
+        self.networks: dict[Key, Network] = {}
         self.lock = Lock()
 
     def leave(self) -> None:
         self.left.append(self.networks)
         self.begin()
 
-    def get(self, path: Path, sha256: str, threads: int) -> Network:
-        key = path, sha256, threads
+    def get(self, files: tuple[tuple[Path, str], ...], threads: int) -> Network:
+        key = files, threads
         with self.lock:
-            found = self.networks.pop(key, None) or Network(checked(path, sha256), threads)
+            found = self.networks.pop(key, None) or Network(b"".join(checked(*file) for file in files), threads)
             self.networks[key] = found  # the last used comes last
             while len(self.networks) > self.most:
                 del self.networks[next(iter(self.networks))]
@@ -86,12 +101,12 @@ class Cache:
 CACHE = Cache(16)
 
 
-def network(path: Path, sha256: str, threads: int = 0) -> Network:
-    """The network of a file whose checksum must agree; loaded once. threads: 0 for all allowed cores.
+def network(*files: tuple[Path, str], threads: int = 0) -> Network:
+    """The network of one or several files, one behind the other, each with a checksum that must agree; loaded once.
 
-    Raises ModelError for a missing or altered file.
+    threads: 0 for all allowed cores. Raises ModelError for a missing or altered file.
     """
-    return CACHE.get(path, sha256, threads or available_threads())
+    return CACHE.get(files, threads or available_threads())
 
 
 def checked(path: Path, sha256: str) -> bytes:

@@ -137,14 +137,19 @@ def reconstruct(
 
 def looks_both_ways(model: Model, height: int, width: int) -> bool:
     """Whether a model's networks do, for a picture of this size."""
-    return model.both_ways and height * width <= BOTH_WAYS_UP_TO
+    return model.both_ways and not very_large(height, width)
+
+
+def very_large(height: int, width: int) -> bool:
+    """Whether a picture is so large that the time which looking both ways takes is not worth it."""
+    return height * width > BOTH_WAYS_UP_TO
 
 
 def net_of(file: str, sha256: str, both: bool) -> Net:
     """A network of the zoo, looking both ways or not; what leaves its image as it is, if there is none."""
     if not file:
         return lambda image, condition: image
-    net = network(ZOO / file, sha256)
+    net = network((ZOO / file, sha256))
     return both_ways(net) if both else net
 
 

@@ -17,17 +17,18 @@ from corec import color, tiles
 from corec.errors import CodecError, ModelError, PictureError, RateError
 from corec.learned.coder import Decoder, Encoder, bits_of, constriction, cost
 from corec.learned.format import NAME, Header, header_bytes, pack, unpack
-from corec.learned.prior import Prior, net
+from corec.learned.prior import Prior, Where, net
+from corec.learned.refine import Coded, refined
 from corec.learned.tables import Tables, tables
+from corec.learned.view import STRIDE, SYNTHESIS, View
 from corec.models import ZOO, Learned, learned, learned_named, learned_numbered
 from corec.picture import Picture
-from corec.wrap import BOTH_WAYS_UP_TO, Net, Progress, both_ways, levels, refuse_beyond_largest, rows_as_columns, unit
+from corec.wrap import Net, Progress, both_ways, levels, refuse_beyond_largest, rows_as_columns, unit, very_large
 
-STRIDE = 16
-"""Pixels a latent, along each side."""
 ANALYSIS = 1024, 64, 64
-SYNTHESIS = 64, 6, 1
-"""Tile, overlap and grid in samples of what each network sees. The overlaps exceed their reach."""
+"""Tile, overlap and grid of an analysis, in pixels. The overlap exceeds its reach."""
+ROUNDS = 4
+"""Of refining latents, unless a picture is very large."""
 RANGE = 4.0
 """Of the natural logarithm of a file's size, from the coarsest level to the finest: about what models have."""
 
@@ -44,7 +45,8 @@ def read(data: bytes, progress: Progress | None = None) -> Picture:
     latents = decoded(coded, header, model, known)
     gray = header.gray or not model.color
     pixels = np.empty((header.height, header.width, 1 if gray else 3), np.uint8)
-    synthesis, after = looking(model, "synthesis", known, pixels), shown_gray if header.gray else shown
+    synthesis = looking(model, "synthesis", known, looks_both_ways(known, header.height, header.width))
+    after = shown_gray if header.gray else shown
     log_step = -np.log(known.gain[header.level])
     tiles.through(
         lambda piece: synthesis(piece, log_step), latents.transpose(1, 2, 0), pixels, after, SYNTHESIS, progress
@@ -103,8 +105,16 @@ def model_for(picture: Picture, name: str | None) -> Learned:
 class Latents:
     """The latents of a picture, of which files of every level are made."""
 
-    def __init__(self, picture: Picture, model: Learned, progress: Progress | None = None) -> None:
-        self.picture, self.model, self.tables, self.progress = picture, model, tables_of(model), progress
+    def __init__(
+        self, picture: Picture, model: Learned, rounds: int | None = None, progress: Progress | None = None
+    ) -> None:
+        """rounds: of refining them for a file; None: as many as pay."""
+        self.picture, self.model, self.tables = picture, model, tables_of(model)
+        self.pixels = picture.pixels[..., None] if picture.gray else picture.pixels
+        self.both = looks_both_ways(self.tables, picture.height, picture.width)
+        usual = 0 if very_large(picture.height, picture.width) or not model.refines else ROUNDS
+        self.rounds = usual if rounds is None else rounds
+        self.progress = progress or (lambda share: None)
         refuse_beyond_largest(picture.width, picture.height)
         constriction()  # if it is missing, that should not come to light behind all the work
         self.analysed: int | None = None
@@ -119,17 +129,44 @@ class Latents:
         told = net(self.model, "analysis").takes_steps
         if self.analysed == level or (self.analysed is not None and not told):
             return self.values
-        picture, planes = self.picture, 3 if self.model.color else 1
-        pixels = picture.pixels[..., None] if picture.gray else picture.pixels
-        analysis = looking(self.model, "analysis", self.tables, pixels)
+        analysis = looking(self.model, "analysis", self.tables, self.both)
         log_step = -np.log(self.tables.gain[level])
-
-        def analysed(piece: np.ndarray) -> np.ndarray:
-            return analysis(np.broadcast_to(unit(piece), (*piece.shape[:2], planes)), log_step)
-
-        tiles.through(analysed, pixels, self.values.transpose(1, 2, 0), np.asarray, ANALYSIS, self.progress)
-        self.analysed, self.progress = level, None  # progress is that of the first time
+        first = self.analysed is None and not self.rounds
+        tiles.through(
+            lambda piece: analysis(self.shown(piece), log_step),
+            self.pixels,
+            self.values.transpose(1, 2, 0),
+            np.asarray,
+            ANALYSIS,
+            self.progress if first else None,
+        )
+        self.analysed = level
         return self.values
+
+    def shown(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels as the model's networks see them: (H, W, 3 or 1) in 0..1."""
+        return np.broadcast_to(unit(pixels), (*pixels.shape[:2], 3 if self.model.color else 1))
+
+    def scaled(self, level: int) -> np.ndarray:
+        """The latents in bins of a level."""
+        return self.tables.gain[level][:, None, None] * self.at(level)
+
+    def refined(self, level: int) -> np.ndarray:
+        """The latents that a level's file is made of, in bins, (N, h, w)."""
+        wanted = self.scaled(level)
+        if not self.rounds:
+            return wanted
+        view = View(self.shown(tiles.pad(self.pixels, STRIDE)), self.model, self.tables, level, self.both)
+        return refined(wanted, lambda latents: self.coded(level, latents), view, self.rounds, self.progress)
+
+    def coded(self, level: int, wanted: np.ndarray) -> Coded:
+        """What latents in bins, (N, h, w), are coded as."""
+        symbols, numbers = np.empty(wanted.shape, np.int32), np.empty(wanted.shape, np.uint16)
+        means = np.empty(wanted.shape, np.float32)
+        for where, piece, *parts in self.pieces(level, wanted):
+            here = np.unravel_index(np.arange(piece.start, piece.stop), symbols[where].shape)
+            symbols[where][here], numbers[where][here], means[where][here] = parts
+        return symbols, numbers, means
 
     @property
     def levels(self) -> int:
@@ -138,15 +175,20 @@ class Latents:
 
     def file(self, level: int) -> bytes:
         """The file of a level."""
+        return self.file_of(level, self.refined(level))
+
+    def file_of(self, level: int, wanted: np.ndarray) -> bytes:
+        """The file of a level, made of latents in bins (N, h, w)."""
         self.files += 1
         encoder = Encoder(self.tables)
-        for symbols, numbers in self.pieces(level):
+        for _, _, symbols, numbers, _ in self.pieces(level, wanted):
             encoder.encode(symbols, numbers)
         return pack(self.header(level), encoder.finish())
 
     def size(self, level: int) -> float:
-        """The bytes of a level's file, to within 0.1 % and 4, without making it."""
-        coded = sum(cost(self.tables, symbols, numbers) for symbols, numbers in self.pieces(level)) / 8
+        """The bytes of a level's file without refined latents, to within 0.1 % and 4, without making it."""
+        pieces = self.pieces(level, self.scaled(level))
+        coded = sum(cost(self.tables, symbols, numbers) for _, _, symbols, numbers, _ in pieces) / 8
         return header_bytes(self.header(level), int(coded)) + coded
 
     def within(self, size: int) -> tuple[bytes, int]:
@@ -156,12 +198,15 @@ class Latents:
         """
         level = max(0, self.finest_within(size))
         while len(data := self.file(level)) > size:
-            if level == 0:
-                raise RateError.too_small(size, len(data))
-            level -= 1
+            if level == 0:  # refined latents may take more
+                data = self.file_of(0, self.scaled(0))
+                if len(data) > size:
+                    raise RateError.too_small(size, len(data))
+                break
+            level = min(level - 1, max(0, self.finest_within(size * self.size(level) / len(data))))
         return data, level
 
-    def finest_within(self, size: int) -> int:
+    def finest_within(self, size: float) -> int:
         """The finest level whose file would have at most `size` bytes; -1 if there is none.
 
         Sizes grow about as powers of the level, so that two or three are enough to know which to look at.
@@ -184,15 +229,15 @@ class Latents:
         gray = self.picture.gray and self.model.color
         return Header(self.model.number, level, self.picture.width, self.picture.height, gray)
 
-    def pieces(self, level: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The symbols of a level, int32 (n,), and their tables' numbers (n,), as they are coded."""
-        values, gain = self.at(level), self.tables.gain[level][:, None, None]
-        prior = Prior(self.model, self.tables, level, values.shape)
+    def pieces(self, level: int, wanted: np.ndarray) -> Iterator[tuple[Where, slice, np.ndarray, np.ndarray, Any]]:
+        """Of latents in bins (N, h, w), as they are coded: the places of a piece, the symbols there, int32 (n,), their
+        tables' numbers (n,) and means."""
+        prior = Prior(self.model, self.tables, level, wanted.shape)
         for where in prior.places():
-            wanted = (gain[where[0]] * values[where]).reshape(-1)
+            here = wanted[where].reshape(-1)
             for piece, numbers, means in prior.pieces(where):
-                symbols = chosen(self.tables, wanted[piece] - means, numbers, self.model.price)
-                yield symbols, numbers
+                symbols = chosen(self.tables, here[piece] - means, numbers, self.model.price)
+                yield where, piece, symbols, numbers, means
                 prior.learn(where, piece, symbols)
 
 
@@ -228,17 +273,15 @@ def decoded(coded: bytes, header: Header, model: Learned, known: Tables) -> np.n
     return latents
 
 
-def looking(model: Learned, part: str, known: Tables, pixels: np.ndarray) -> Net:
-    """A model's analysis or synthesis; looking both ways where it can and the picture (H, W, C) is not very large."""
-    network = net(model, part)
-    if not len(known.transposed) or pixels.shape[0] * pixels.shape[1] > BOTH_WAYS_UP_TO:
-        return network
+def looks_both_ways(known: Tables, height: int, width: int) -> bool:
+    """Whether a model of these tables can, and the picture is not very large."""
+    return len(known.transposed) > 0 and not very_large(height, width)
 
-    def latents_exchanged(latents: np.ndarray) -> np.ndarray:
-        return rows_as_columns(latents)[..., known.transposed]
 
-    turns = (rows_as_columns, latents_exchanged) if part == "analysis" else (latents_exchanged, rows_as_columns)
-    return both_ways(network, *turns)
+def looking(model: Learned, part: str, known: Tables, both: bool) -> Net:
+    """A model's analysis or synthesis, looking both ways or not."""
+    turns = (rows_as_columns, known.exchanged) if part == "analysis" else (known.exchanged, rows_as_columns)
+    return both_ways(net(model, part), *turns) if both else net(model, part)
 
 
 def tables_of(model: Learned) -> Tables:

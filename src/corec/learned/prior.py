@@ -101,9 +101,9 @@ class Prior:
         self.seen[PLANES + arrays.start : PLANES + arrays.stop, rows, columns][indices] = values
 
 
-def net(model: Learned, part: str) -> Network:
-    """One of a model's networks."""
-    return network(ZOO / model.files[part], model.sha256[part])
+def net(model: Learned, *parts: str) -> Network:
+    """One of a model's networks: of one file, or of several, one behind the other."""
+    return network(*((ZOO / model.files[part], model.sha256[part]) for part in parts))
 
 
 def pieces_of(count: int) -> Iterator[slice]:

@@ -38,18 +38,24 @@ class Tables:
     transposed: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     """int64 (N,): which latent takes the place of each where a picture's rows and columns are exchanged; empty where
     latents know nothing of that."""
+    worth: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    """float32 (L,), above 0: the bits a pixel that a squared error of one level of 255 is worth at each level; empty
+    where that is not known."""
 
     def __post_init__(self) -> None:
         kinds = (("gain", np.float32, 2), ("cdf", np.uint32, 1), ("start", np.int64, 1), ("low", np.int32, 1))
-        for name, kind, rank in (*kinds, ("transposed", np.int64, 1)):
+        optional = (("transposed", np.int64, 1), ("worth", np.float32, 1))
+        for name, kind, rank in (*kinds, *optional):
             array = getattr(self, name)
-            if array.dtype != kind or array.ndim != rank or not (array.size or name == "transposed"):
+            if array.dtype != kind or array.ndim != rank or not (array.size or (name, kind, rank) in optional):
                 raise ModelError(f"the tables' {name} is {array.dtype} of shape {array.shape}")
         pairs = self.transposed
         if len(pairs) and not np.array_equal(pairs[pairs.clip(0, len(pairs) - 1)], np.arange(self.gain.shape[1])):
             raise ModelError("the tables exchange rows and columns of a picture, and twice that is another one")
         if len(self.gain) > LEVELS or not (np.isfinite(self.gain) & (self.gain > 0)).all():
             raise ModelError(f"the tables have gains that are not positive numbers, or more than {LEVELS} levels")
+        if len(self.worth) not in (0, len(self.gain)) or not (np.isfinite(self.worth) & (self.worth > 0)).all():
+            raise ModelError("the tables do not say of every level what a squared error is worth")
         if not 1 <= len(self.low) == len(self.start) - 1 <= NUMBERS:
             raise ModelError(f"there are {len(self.low)} tables of symbols, and {len(self.start)} limits of them")
         if self.start[0] != 0 or self.start[-1] != len(self.cdf) or (np.diff(self.start) < 3).any():
@@ -73,6 +79,10 @@ class Tables:
         lengths = np.diff(self.cdf.astype(np.float64), append=0.0)
         lengths[self.start[1:] - 1] = 1  # the end of a table begins no interval
         return np.log2(TOTAL / lengths)
+
+    def exchanged(self, latents: np.ndarray) -> np.ndarray:
+        """Latents (h, w, N) as they are where a picture's rows and columns are exchanged: (w, h, N)."""
+        return latents.transpose(1, 0, 2)[..., self.transposed]
 
     def lengths(self, number: int) -> np.ndarray:
         """int64: the lengths of a table's intervals, the escape's last; TOTAL together."""

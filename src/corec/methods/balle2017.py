@@ -172,6 +172,10 @@ class Method(nn.Module):
         """See Tables.transposed: learned filters have no such order."""
         return []
 
+    def worth(self) -> list[float]:
+        """See Tables.worth: nothing is known of the slopes of its networks."""
+        return []
+
     def tables(self) -> Iterator[Masses]:
         """Probabilities of the latents' symbols: of every channel at level 0, then at level 1, …"""
         return self.density.tables(self.levels.gains())

@@ -283,6 +283,10 @@ class Method(nn.Module):
         """See Tables.transposed."""
         return self.blocks.transposed()
 
+    def worth(self) -> list[float]:
+        """See Tables.worth."""
+        return self.levels.worth(FINER) if self.settings.distortion == "mse" else []
+
     def tables(self) -> Iterator[Masses]:
         """Probabilities of the symbols of every scale."""
         return self.density.tables()

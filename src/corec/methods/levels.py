@@ -86,6 +86,10 @@ class Levels(nn.Module):
         low, high = (math.log(value) for value in self.lambdas)
         return (low + (high - low) * self.share(level)).exp()
 
+    def worth(self, finer: int = 1) -> list[float]:
+        """Lambdas of the levels of gains()."""
+        return list(self.weight(torch.arange(finer * (self.count - 1) + 1) / finer).tolist())
+
     def loss(self, rate: Tensor, distortion: Tensor, level: Tensor) -> Tensor:
         """Rate + lambda x distortion of crops (N,), divided by sqrt(lambda) so that all levels count about alike.
 

@@ -22,6 +22,7 @@ from corec.models import ZOO, read_manifest
 from corec.runtime import Network
 from corec.training.loop import build, load
 from corec.training.recipe import Recipe, fill
+from corec.training.slope import slope_of
 from corec.training.tables import packed
 
 AGREEMENT = 0.25 / 255
@@ -35,6 +36,9 @@ NARROW = "int8", "fp16"
 """How weights may be stored, the fewest bits first: see narrowed()."""
 LATENT_AGREEMENT, LATENT_ROUNDING = 0.05, 0.1
 """The same two for latents, in steps of the finest level's quantiser."""
+SLOPE_AGREEMENT, NUDGE = 0.02, 1e-3
+"""Share by which a small step down a network's slope may lower its error by more or less than foretold; and that step,
+on the mean of latents of pictures in 0..1."""
 PAIR = "compact", "reconstruct"
 MANIFEST = "manifest.toml"
 Manifest = dict[str, list[dict[str, Any]]]
@@ -129,7 +133,8 @@ def learned_parts(method: Any) -> tuple[dict[str, Any], Parts]:
 
     A context must compute the same integers as torch, and with any input stay where float32 is exact.
     """
-    parts, tables = method.parts(), packed(method.gains().numpy(), method.tables(), method.transposed())
+    parts = method.parts()
+    tables = packed(method.gains().numpy(), method.tables(), method.transposed(), method.worth())
     finest, middle = (torch.from_numpy(tables["gain"][level]) for level in (-1, len(tables["gain"]) // 2))
     picture = functional.interpolate(torch.rand(1, 3 if method.settings.color else 1, 8, 8), (64, 128), mode="bicubic")
     log_step = -middle.log()[None]
@@ -150,10 +155,30 @@ def learned_parts(method: Any) -> tuple[dict[str, Any], Parts]:
         else:
             received = bins / middle[:, None, None]
             files[part] = stored(part, network, (received, *steps), 1.0, AGREEMENT, ROUNDING, *NARROW)
+            if len(tables["worth"]):
+                files["slope"] = slope_of(files[part])
+                check_slope(files[part] + files["slope"], (received, *steps), picture)
     file = io.BytesIO()
     np.savez_compressed(file, allow_pickle=False, **tables)
     files["tables"] = file.getvalue()
     return {"color": method.settings.color, "price": method.price}, files
+
+
+def check_slope(data: bytes, sample: tuple[Tensor, ...], picture: Tensor) -> None:
+    """Raise ModelError unless a network's squared error changes along its slope as that says."""
+    network, shown = Network(data, 1), picture[0].permute(1, 2, 0).numpy()
+    latents, log_step = sample[0][0].permute(1, 2, 0).numpy(), sample[1][0].numpy()
+    _, slope = network.every(latents, log_step, shown)
+
+    def error(way: float) -> float:
+        result, _ = network.every(latents + way * step, log_step, shown)
+        return float(np.square(result - shown, dtype=np.float64).mean(2).sum())
+
+    step = np.float32(NUDGE / np.abs(slope).mean()) * slope
+    foretold = 2 * float((step * slope).sum(dtype=np.float64))
+    off = (error(1) - error(-1)) / foretold - 1
+    if not abs(off) <= SLOPE_AGREEMENT:
+        raise ModelError(f"slope: the error changes by {100 * off:.2g} % more than it says")
 
 
 def takes_steps(network: nn.Module) -> bool:

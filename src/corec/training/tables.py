@@ -31,10 +31,13 @@ def table(masses: np.ndarray, first: int) -> tuple[np.ndarray, int]:
 
 
 def packed(
-    gain: np.ndarray, probabilities: Iterable[tuple[np.ndarray, int]], transposed: Sequence[int] = ()
+    gain: np.ndarray,
+    probabilities: Iterable[tuple[np.ndarray, int]],
+    transposed: Sequence[int] = (),
+    worth: Sequence[float] = (),
 ) -> dict[str, np.ndarray]:
-    """The arrays of a model's tables file: gain (levels, channels), every table of `probabilities`, in order, and
-    Tables.transposed.
+    """The arrays of a model's tables file: gain (levels, channels), every table of `probabilities`, in order,
+    Tables.transposed and Tables.worth.
 
     Gains keep eleven bits, which halves their part of the file.
     """
@@ -45,4 +48,5 @@ def packed(
         "start": np.cumsum([0, *(len(cdf) for cdf, _ in tables)], dtype=np.int64),
         "low": np.array([low for _, low in tables], np.int32),
         "transposed": np.array(transposed, np.int64),
+        "worth": np.array(worth, np.float32),
     }
