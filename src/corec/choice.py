@@ -7,7 +7,7 @@ picture a central part is written first, so that the whole is written two or thr
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from corec.forecast import Spectrum
 from corec.models import PLAIN, Model, models, plain, rows_named
 from corec.picture import Picture
 from corec.rate import FULL, HASTY, Care, best_within
+from corec.suit import suited
 from corec.wrap import Progress, compacted, fills, read, write, write_within
 
 SAMPLE = 1024
@@ -63,6 +64,8 @@ class Writer:
     """Writes files, counts them, and tells the share done, ever closer to 1 as the number needed is not known."""
 
     report: Progress
+    rounds: int = 0
+    """In which files are suited to their picture: see corec.suit."""
     runs: int = 0
     compact: Compact | None = None
     """The last one."""
@@ -81,6 +84,13 @@ class Writer:
             self.compact = None  # two would need twice the memory
             self.compact = Compact(picture, model, step, compacted(picture, model, step))
         return self.compact.image
+
+    def suited(self, choice: Choice, picture: Picture, size: int) -> Choice:
+        """A choice's file suited to the picture, where there is a way to."""
+        if not self.rounds or not choice.model.slope:
+            return choice
+        data = suited(choice.data, picture, choice.model, choice.step, size, self.rounds, self.counted)
+        return replace(choice, data=data)
 
     def counted(self, data: bytes) -> bytes:
         self.runs += 1
@@ -138,6 +148,10 @@ class Search:
         return max(found, key=lambda choice: likeness(self.picture, read(choice.data))) if found[1:] else found[0]
 
     def of(self, model: Model) -> Choice:
+        """The best file of a model. Raises RateError, with the smallest size, if none is small enough."""
+        return self.writer.suited(self.largest(model), self.picture, self.size)
+
+    def largest(self, model: Model) -> Choice:
         """The largest file of a model. Raises RateError, with the smallest size, if none is small enough."""
         if self.known and self.known.model == model:
             return self.known

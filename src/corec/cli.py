@@ -89,7 +89,7 @@ def compress(
     background: Annotated[str | None, typer.Option(metavar="COLOR", help="Put behind transparent pixels.")] = None,
     effort: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, max=100, help="Rounds that suit a .corec file to its picture. By default 4."),
+        typer.Option(metavar="N", min=0, max=100, help="Rounds that suit a .jpg or .corec file to its picture; 4."),
     ] = None,
     force: Force = False,
     as_json: Json = False,
@@ -107,8 +107,6 @@ def compress(
     suffixes = pipeline.endings()
     if codec not in suffixes:
         raise typer.BadParameter(f"no codec {codec!r}; there are: {', '.join(suffixes)}")
-    if effort is not None and codec != corec_file.NAME:
-        raise typer.BadParameter("--effort is for .corec files alone")
     suffix = suffixes[codec][0]
     if not is_folder(sources, output) and Path(output).suffix.lower() not in suffixes[codec]:
         usual = [suffix] if told else [endings[0] for endings in suffixes.values()]

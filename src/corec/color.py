@@ -8,6 +8,9 @@ import numpy as np
 CENTRE = 128 / 255
 """Chroma of a gray pixel. JPEG's is 128 of 255, not the middle."""
 
+RGB_OF_YCBCR = np.array([[1, 0, 1.402], [1, -0.114 * 1.772 / 0.587, -0.299 * 1.402 / 0.587], [1, 1.772, 0]])
+"""What rgb_from_ycbcr multiplies by."""
+
 _ROWS = 64
 
 
@@ -38,9 +41,10 @@ def rgb_from_ycbcr(ycbcr: np.ndarray) -> np.ndarray:
     """float32 (H, W, 3) as above -> uint8 (H, W, 3), rounded, clipped."""
     y, cb, cr = ycbcr[..., 0], ycbcr[..., 1] - np.float32(CENTRE), ycbcr[..., 2] - np.float32(CENTRE)
     rgb = np.empty(ycbcr.shape, np.uint8)
-    rgb[..., 0] = _levels(y + 1.402 * cr)
-    rgb[..., 1] = _levels(y - (0.114 * 1.772 / 0.587) * cb - (0.299 * 1.402 / 0.587) * cr)
-    rgb[..., 2] = _levels(y + 1.772 * cb)
+    (_, _, red), (_, green, also_green), (_, blue, _) = RGB_OF_YCBCR.tolist()
+    rgb[..., 0] = _levels(y + red * cr)
+    rgb[..., 1] = _levels(y + green * cb + also_green * cr)
+    rgb[..., 2] = _levels(y + blue * cb)
     return rgb
 
 

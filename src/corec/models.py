@@ -54,6 +54,11 @@ class Model:
     """Whether the networks look at an image as it is and with rows and columns exchanged, unless it is very large: the
     mean of what they make of the two is some hundredths of a decibel better than either."""
 
+    slope: str = ""
+    """File of the zoo that makes, behind reconstruct, a network that tells how its error depends on images; empty
+    where there is none."""
+    slope_sha256: str = ""
+
     @property
     def restores(self) -> bool:
         """Whether it is for plain files of anybody (restore), not for our own (compress, decompress)."""

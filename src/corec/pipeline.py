@@ -18,13 +18,13 @@ from corec.learned import format as corec_file
 from corec.models import PLAIN, Model, model_named, models, plain, rows_named
 from corec.models import learned as learned_models
 from corec.picture import Picture, as_picture
-from corec.wrap import NO_CONDITION, Progress, origin, read, reconstruct, refuse_beyond_largest
+from corec.wrap import NO_CONDITION, Progress, origin, read, reconstruct, refuse_beyond_largest, very_large
 
 Bytes = bytes | bytearray | memoryview
 DEFAULT_QUALITY = 50.0
 START = 4096
 """Bytes by which a file's format is known."""
-MOST_EFFORT = 100
+USUAL_EFFORT, MOST_EFFORT = 4, 100
 ANY = 1e6
 """Bits per pixel, more than any file has."""
 FINE = 4.0
@@ -69,8 +69,8 @@ def compress(
     bpp or size allow. codec: the model's, or "jpeg", if not said; "learned" writes a .corec file, which only Corec
     opens. model: a name from corec.list_models() or list_learned(), or of a method, whose models are then chosen among;
     else the best for the picture. gray: keep only luma. background: the colour behind transparent pixels.
-    effort: rounds, 0 to 100, in which the learned codec suits a .corec file to its picture; if not said, 4, and none
-    above 4 megapixels. Raises CorecError.
+    effort: rounds, 0 to 100, in which a JPEG or .corec file is suited to its picture, each of them slow; if not said,
+    4, and none above 4 megapixels. Raises CorecError.
     """
     picture = as_picture(image, background)
     if gray and not picture.gray:
@@ -110,6 +110,8 @@ def compress_picture(
         if not 0 < bpp < math.inf:
             raise RateError(f"bpp must be a number above 0, not {bpp}")
         size = max(1, int(min(bpp, ANY) * picture.width * picture.height / 8))
+    if effort is not None and not 0 <= effort <= MOST_EFFORT:
+        raise CodecError(f"effort must lie in 0..{MOST_EFFORT}, not {effort}")
     if quality is not None and not 0 <= quality <= 100:
         raise RateError(f"quality must lie in 0..100, not {quality}")
     if size is not None and not size >= 1:
@@ -120,21 +122,29 @@ def compress_picture(
         raise CodecError(f"no codec {codec!r}; there are: {', '.join(endings())}")
     if codec == corec_file.NAME:
         return compress_learned(picture, model, quality, size, effort, report)
-    if effort is not None:
-        raise CodecError("an effort is for the learned codec alone")
     candidates = candidates_for(picture, codec, model)
-    writer, known = Writer(report), None
+    if effort and not any(row.slope for row in candidates):
+        raise CodecError(f"none of the models can suit a {codec} file to its picture: it takes no effort")
+    writer, known = Writer(report, usual_effort(picture) if effort is None else effort), None
     if size is None:
         whole = next((row for row in candidates if row.scale == 1), candidates[0])
         finest, coarsest = range_of(whole)
         step = min(coarsest, max(finest, step_at(DEFAULT_QUALITY if quality is None else quality)))
         known = Choice(writer.write(picture, whole, step), whole, step)
         size = len(known.data)
-    made = known if known and len(candidates) == 1 else choose(candidates, picture, size, writer, known)
+    if known and len(candidates) == 1:
+        made = writer.suited(known, picture, size)
+    else:
+        made = choose(candidates, picture, size, writer, known)
     report(1.0)
     row = made.model
     facts = row.name, row.codec, made.step, row.scale, picture.width, picture.height
     return Compressed(made.data, *facts, writer.runs)
+
+
+def usual_effort(picture: Picture) -> int:
+    """Rounds in which a file is suited to its picture, if nobody says how many."""
+    return 0 if very_large(picture.height, picture.width) else USUAL_EFFORT
 
 
 def step_at(quality: float) -> float:
@@ -147,11 +157,10 @@ def compress_learned(
 ) -> Compressed:
     """compress_picture() by the learned codec, whose quality says how fine a level of the model's."""
     row = learned.model_for(picture, model)
-    if effort is not None and not 0 <= effort <= MOST_EFFORT:
-        raise CodecError(f"effort must lie in 0..{MOST_EFFORT}, not {effort}")
     if effort and not row.refines:
         raise ModelError(f"model {row.name} cannot suit its files to a picture: it takes no effort")
-    latents = learned.Latents(picture, row, effort, lambda share: report(0.9 * share))
+    usual = usual_effort(picture) if row.refines else 0
+    latents = learned.Latents(picture, row, usual if effort is None else effort, lambda share: report(0.9 * share))
     if size is None:
         level = round((DEFAULT_QUALITY if quality is None else quality) / 100 * (latents.levels - 1))
         data = latents.file(level)

@@ -87,13 +87,16 @@ def condition(step: float, shapes: Shapes) -> np.ndarray:
     return np.log(tables_at(step, shapes)).mean(1)
 
 
-def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
+def encode(
+    image: np.ndarray, step: float, shapes: Shapes, price: float = 1.0, moved: np.ndarray | None = None
+) -> bytes:
     """The smaller of a baseline and a progressive JPEG file of the image, without JFIF header or metadata.
 
     Huffman tables are optimised, and MozJPEG searches the progressive file's scans (losslessly).
     image: uint8 (H, W, 1) luma or (H, W, 3) YCbCr; step: mean step of the luma table, in levels; shapes:
-    multipliers of the step (1 or 2, 64) in row order, for luma and chroma, or none. Raises CodecError for a size
-    that JPEG cannot hold.
+    multipliers of the step (1 or 2, 64) in row order, for luma and chroma, or none; price: by how much more than
+    usually bits are worth; moved: bool (ceil(H / 16), ceil(W / 16)), the parts of a decoded image that changed, all
+    others being coded as they were. Raises CodecError for a size that JPEG cannot hold.
     """
     height, width, planes = image.shape
     tables = tables_at(step, shapes)
@@ -102,9 +105,10 @@ def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
     pixels = np.empty(image.shape, np.uint8)
     for top in range(0, height, STRIP):
         strip = image[top : top + STRIP]
-        pixels[top : top + STRIP, :, 0] = quantised(strip[..., 0], tables[0])
+        here = None if moved is None else moved[top // 16 : (top + STRIP) // 16]
+        pixels[top : top + STRIP, :, 0] = quantised(strip[..., 0], tables[0], price, here, 2)
         for plane in range(1, planes):
-            chroma = quantised(halve(strip[..., plane]), tables[1])
+            chroma = quantised(halve(strip[..., plane]), tables[1], price, here, 1)
             pixels[top : top + STRIP, :, plane] = double(chroma)[: strip.shape[0], :width]
     if planes == 1:
         picture = Image.fromarray(pixels[..., 0])
@@ -252,8 +256,13 @@ def dct_matrix() -> np.ndarray:
     return matrix.astype(np.float32)
 
 
-def quantised(plane: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """The plane (H, W) as it would be decoded from quantised coefficients, uint8, of the same shape."""
+def quantised(
+    plane: np.ndarray, table: np.ndarray, price: float, moved: np.ndarray | None, blocks_each: int
+) -> np.ndarray:
+    """The plane (H, W) as it would be decoded from quantised coefficients, uint8, of the same shape.
+
+    moved: see encode(); each of its parts is so many blocks wide and high.
+    """
     height, width = plane.shape
     padded = np.pad(plane, [(0, -height % 8), (0, -width % 8)], mode="edge").astype(np.float32)
     rows, columns = padded.shape
@@ -262,7 +271,10 @@ def quantised(plane: np.ndarray, table: np.ndarray) -> np.ndarray:
     steps = table.reshape(8, 8).astype(np.float32)
     exact = (dct @ blocks @ dct.T / steps).reshape(-1, 64)
     levels = np.rint(exact)
-    levels[:, ZIGZAG[1:]] = trellis.quantise(exact[:, ZIGZAG[1:]])
+    weighed = None
+    if moved is not None:
+        weighed = moved.repeat(blocks_each, 0).repeat(blocks_each, 1)[: rows // 8, : columns // 8].reshape(-1)
+    levels[:, ZIGZAG[1:]] = trellis.quantise(exact[:, ZIGZAG[1:]], price, weighed)
     blocks = dct.T @ (levels.reshape(blocks.shape) * steps) @ dct + 128
     decoded = blocks.transpose(0, 2, 1, 3).reshape(rows, columns)[:height, :width]
     return np.clip(np.rint(decoded), 0, 255).astype(np.uint8)

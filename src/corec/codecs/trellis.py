@@ -16,11 +16,20 @@ FIRST = 0.45
 """Fractions from 1 - FIRST are rounded up in the first quantisation."""
 
 
-def quantise(exact: np.ndarray) -> np.ndarray:
-    """Levels (B, 63), whole numbers, of AC coefficients (B, 63) in units of their steps, in zigzag order."""
+def quantise(exact: np.ndarray, price: float = 1.0, weighed: np.ndarray | None = None) -> np.ndarray:
+    """Levels (B, 63), whole numbers, of AC coefficients (B, 63) in units of their steps, in zigzag order.
+
+    price: by how much more than usually bits are worth. weighed: bool (B,), blocks whose bits count; levels of others
+    are the nearest.
+    """
     size = np.abs(exact)
     lengths, end = code_lengths(np.floor(size + FIRST).astype(np.int64))
-    return np.copysign(cheapest(size, WEIGHT * lengths, WEIGHT * end), exact)
+    price *= WEIGHT
+    if weighed is None:
+        return np.copysign(cheapest(size, price * lengths, price * end), exact)
+    levels = np.floor(size + 0.5)
+    levels[weighed] = cheapest(size[weighed], price * lengths, price * end)
+    return np.copysign(levels, exact)
 
 
 def code_lengths(levels: np.ndarray) -> tuple[np.ndarray, float]:

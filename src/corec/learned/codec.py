@@ -9,6 +9,7 @@ pictures in tiles, so that memory stays bounded; the file knows nothing of them.
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,16 @@ from corec.learned.format import NAME, Header, header_bytes, pack, unpack
 from corec.learned.prior import Prior, Where, net
 from corec.learned.refine import Coded, refined
 from corec.learned.tables import Tables, tables
-from corec.learned.view import STRIDE, SYNTHESIS, View
 from corec.models import ZOO, Learned, learned, learned_named, learned_numbered
 from corec.picture import Picture
+from corec.view import View
 from corec.wrap import Net, Progress, both_ways, levels, refuse_beyond_largest, rows_as_columns, unit, very_large
 
+STRIDE = 16
+"""Pixels a latent, along each side."""
 ANALYSIS = 1024, 64, 64
-"""Tile, overlap and grid of an analysis, in pixels. The overlap exceeds its reach."""
-ROUNDS = 4
-"""Of refining latents, unless a picture is very large."""
+SYNTHESIS = 64, 6, 1
+"""Tile, overlap and grid in samples of what each network sees. The overlaps exceed their reach."""
 RANGE = 4.0
 """Of the natural logarithm of a file's size, from the coarsest level to the finest: about what models have."""
 
@@ -105,15 +107,12 @@ def model_for(picture: Picture, name: str | None) -> Learned:
 class Latents:
     """The latents of a picture, of which files of every level are made."""
 
-    def __init__(
-        self, picture: Picture, model: Learned, rounds: int | None = None, progress: Progress | None = None
-    ) -> None:
-        """rounds: of refining them for a file; None: as many as pay."""
+    def __init__(self, picture: Picture, model: Learned, rounds: int = 0, progress: Progress | None = None) -> None:
+        """rounds: of refining them for a file, by a model that can."""
         self.picture, self.model, self.tables = picture, model, tables_of(model)
         self.pixels = picture.pixels[..., None] if picture.gray else picture.pixels
         self.both = looks_both_ways(self.tables, picture.height, picture.width)
-        usual = 0 if very_large(picture.height, picture.width) or not model.refines else ROUNDS
-        self.rounds = usual if rounds is None else rounds
+        self.rounds = rounds
         self.progress = progress or (lambda share: None)
         refuse_beyond_largest(picture.width, picture.height)
         constriction()  # if it is missing, that should not come to light behind all the work
@@ -156,8 +155,16 @@ class Latents:
         wanted = self.scaled(level)
         if not self.rounds:
             return wanted
-        view = View(self.shown(tiles.pad(self.pixels, STRIDE)), self.model, self.tables, level, self.both)
-        return refined(wanted, lambda latents: self.coded(level, latents), view, self.rounds, self.progress)
+        view = View(
+            self.shown(tiles.pad(self.pixels, STRIDE)),
+            net(self.model, "synthesis"),
+            net(self.model, "synthesis", "slope"),
+            -np.log(self.tables.gain[level]),
+            STRIDE,
+            self.tables.exchanged if self.both else None,
+        )
+        code = partial(self.coded, level)
+        return refined(wanted, level, self.tables, view, code, self.rounds, self.progress)
 
     def coded(self, level: int, wanted: np.ndarray) -> Coded:
         """What latents in bins, (N, h, w), are coded as."""

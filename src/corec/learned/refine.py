@@ -19,7 +19,7 @@ import numpy as np
 
 from corec.learned.coder import bits_of
 from corec.learned.tables import Tables
-from corec.learned.view import View
+from corec.view import View
 from corec.wrap import Progress
 
 SHARES = (1.0, 1.0, 0.5, 0.5, 0.3)
@@ -49,33 +49,41 @@ class Tried(NamedTuple):
 
 def refined(
     wanted: np.ndarray,
-    code: Callable[[np.ndarray], Coded],
+    level: int,
+    known: Tables,
     view: View,
+    code: Callable[[np.ndarray], Coded],
     rounds: int,
     progress: Progress,
 ) -> np.ndarray:
-    """Latents in bins (N, h, w) of which a better file is made, after so many rounds.
+    """Latents in bins (N, h, w) of which a better file of a level is made, after so many rounds.
 
-    code: latents -> their symbols, and by which tables and around which means these are coded.
+    view: of latents (h, w, N) that are not in bins; code: latents in bins -> their symbols, and by which tables and
+    around which means these are coded.
     """
     random = np.random.default_rng(0)
+    gain = known.gain[level][:, None, None]
+    worth = 255**2 * float(known.worth[level])
+
+    def see(received: np.ndarray) -> tuple[float, np.ndarray]:
+        seen = view((received / gain).transpose(1, 2, 0))
+        return worth * seen.error, seen.slope.transpose(2, 0, 1) * (worth / gain)
 
     def tried(wanted: np.ndarray) -> Tried:
-        coded = code(wanted)
-        symbols, numbers, means = coded
+        symbols, numbers, means = coded = code(wanted)
         received = symbols + means
-        seen = view(received)
-        bits = bits_of(view.known, symbols.reshape(-1), numbers.reshape(-1)).sum()
-        return Tried(wanted, coded, received, seen.slope, seen.error + float(bits))
+        error, slope = see(received)
+        bits = float(bits_of(known, symbols.reshape(-1), numbers.reshape(-1)).sum())
+        return Tried(wanted, coded, received, slope, error + bits)
 
     best = tried(wanted)
     shake = np.where(random.random(wanted.shape) < 0.5, np.float32(-SHAKEN), np.float32(SHAKEN))
-    rise = view(best.received + shake).slope - best.slope
-    curvature = np.maximum((rise * shake).mean((1, 2), keepdims=True) / (2 * SHAKEN**2), FLATTEST * view.plain)
+    rise = see(best.received + shake)[1] - best.slope
+    curvature = np.maximum((rise * shake).mean((1, 2), keepdims=True) / (2 * SHAKEN**2), FLATTEST * worth / gain**2)
     for turn in range(rounds):
         share = SHARES[min(turn, len(SHARES) - 1)]
         progress((turn + 1) / (rounds + 1))
-        move = moves(best, curvature, view.known)
+        move = moves(best, curvature, known)
         move[random.random(wanted.shape) >= share] = 0
         new = tried(np.where(move, best.received + move, best.wanted))
         better = new.cost < best.cost

@@ -140,6 +140,11 @@ class Method(nn.Module):
     both_ways = True
     """See corec.models.Model."""
 
+    @property
+    def suits(self) -> bool:
+        """Whether files are suited to their pictures, by the slope of Reconstruct: see corec.suit."""
+        return self.settings.codec == "jpeg"
+
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         planes = 3 if settings.color else 1

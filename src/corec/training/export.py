@@ -73,7 +73,8 @@ def export(run: Path, name: str, number: int | None = None, default: bool = Fals
     if learned:
         row |= {"files": files, "sha256": digests}
     else:
-        row |= {part: files.get(part, "") for part in PAIR} | {f"{part}_sha256": digests.get(part, "") for part in PAIR}
+        told = dict.fromkeys([*PAIR, *parts])  # a model that only restores has no compact, but says so
+        row |= {part: files.get(part, "") for part in told} | {f"{part}_sha256": digests.get(part, "") for part in told}
     training = {
         "recipe": f"{recipe.name or run.name}.toml",
         "steps": state["step"],
@@ -113,7 +114,7 @@ def pair_parts(method: Any) -> tuple[dict[str, Any], Parts]:
         "both_ways": getattr(method, "both_ways", False),
     }
     steps, parts = len(codec_named(settings.codec).condition(settings.steps[0], row["shapes"])), {}
-    for part, size in zip(PAIR, (64, 64 // scale), strict=True):
+    for part, size in (("compact", 64), ("reconstruct", 64 // scale)):
         network = getattr(method, part)
         if network is None:  # a model that only restores
             continue
@@ -124,6 +125,8 @@ def pair_parts(method: Any) -> tuple[dict[str, Any], Parts]:
             raise ModelError(f"{part}: ONNX Runtime and torch differ by {255 * largest:.2f} levels")
         narrow = (narrowed(whole, kind) for kind in NARROW)
         parts[part] = next((d for d in narrow if differences(d, network, planes, size, steps)[1] <= ROUNDING), whole)
+    if getattr(method, "suits", False):
+        parts["slope"] = slope_of(parts["reconstruct"], settings.color)
     return row, parts
 
 
@@ -320,7 +323,7 @@ def entered(kind: str, entries: list[dict[str, Any]], zoo: Path) -> Manifest:
 
 def files_of(row: dict[str, Any]) -> set[str]:
     """The names of a model's files."""
-    return {*row.get("files", {}).values(), *(row[part] for part in PAIR if row.get(part))}
+    return {*row.get("files", {}).values(), *(row[part] for part in (*PAIR, "slope") if row.get(part))}
 
 
 def written(manifest: Manifest) -> str:

@@ -2,12 +2,14 @@
 
     picture, result -> 2 (result - picture) / C -> back through every node, last to first -> slope, of the image's shape
 
-C is the number of planes, so that slopes are those of the sum over pixels of what an error is on the mean of planes.
+C is the number of planes, so that slopes are those of the sum over pixels of what an error is on the mean of planes;
+of planes of RGB, if a network's own are YCbCr.
 Nodes refer to weights and to what nodes in front of them compute by name. Files of ONNX are protocol buffers, of which
 two joined are one: the network's bytes with these behind them are a network with one input, "picture", and one output
 more. So weights are stored once.
 
-Known are the nodes that corec.methods.context.Synthesis has; others raise ModelError.
+Known are the nodes that corec.methods.context.Synthesis and corec.methods.joint.Reconstruct have; others raise
+ModelError.
 """
 
 from collections.abc import Iterator
@@ -17,12 +19,16 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from corec.color import RGB_OF_YCBCR
 from corec.errors import ModelError
 
 
-def slope_of(data: bytes) -> bytes:
-    """What makes, behind the bytes of a network "image" (1, N, h, w) -> "result" (1, C, H, W), a "slope" of it."""
-    backwards = Backwards(data)
+def slope_of(data: bytes, ycbcr: bool = False) -> bytes:
+    """What makes, behind the bytes of a network "image" (1, N, h, w) -> "result" (1, C, H, W), a "slope" of it.
+
+    ycbcr: whether its result is, and the error that of RGB.
+    """
+    backwards = Backwards(data, RGB_OF_YCBCR.T @ RGB_OF_YCBCR if ycbcr else None)
     model = onnx.ModelProto()
     model.graph.node.extend(backwards.nodes)
     planes = backwards.channels["result"]
@@ -36,7 +42,8 @@ def slope_of(data: bytes) -> bytes:
 class Backwards:
     """The nodes from a network's result, and a picture, back to its image."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, metric: np.ndarray | None) -> None:
+        """metric: (C, C), by which errors of planes are multiplied from both sides; None: their squares count."""
         self.graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(data)).graph
         known = [*self.graph.value_info, *self.graph.input, *self.graph.output]
         sides = {each.name: each.type.tensor_type.shape.dim for each in known}
@@ -55,6 +62,8 @@ class Backwards:
             if self.open & set(node.input):
                 self.open |= set(node.output)
         error = self.add("Sub", "result", "picture")
+        if metric is not None:
+            error = self.add("Conv", error, self.constant(metric[:, :, None, None].astype(np.float32)))
         self.slopes["result"] = [self.add("Mul", error, self.constant(np.float32(2 / self.channels["result"])))]
         for node in reversed(self.graph.node):
             if self.open & set(node.input):
@@ -117,8 +126,9 @@ class Backwards:
 
     def back_conv(self, node: onnx.NodeProto, slopes: list[str], given: dict[str, Any]) -> list[str]:
         sides, weight = given["kernel_shape"], node.input[1]
-        if given["strides"] != [1, 1] or sides == [1, 1]:
-            return [self.add("ConvTranspose", slopes[0], weight, strides=given["strides"], pads=given["pads"])]
+        if given["strides"] != [1, 1] or sides == [1, 1] or given["group"] != 1:
+            same = {name: given[name] for name in ("strides", "pads", "group")}
+            return [self.add("ConvTranspose", slopes[0], weight, **same)]
         # The same as another convolution, which runtimes are quicker at: inputs as outputs, turned by half a circle.
         turned = self.add("Transpose", weight, perm=[1, 0, 2, 3])
         first, last, axes = (self.constant(np.array(v, np.int64)) for v in ([-1, -1], [-9, -9], [2, 3]))
@@ -156,6 +166,10 @@ class Backwards:
             raise ModelError("nothing is known of the slope of Slice but where it takes channels")
         behind = max(0, self.channels[node.input[0]] - end)
         return [self.add("Pad", slopes[0], self.constant(np.array([0, start, 0, 0, 0, behind, 0, 0], np.int64)))]
+
+    def back_pad(self, node: onnx.NodeProto, slopes: list[str], given: dict[str, Any]) -> list[str]:
+        # What a continued edge has of the slope is left out: pixels there are few.
+        return [self.add("Pad", slopes[0], self.add("Neg", node.input[1]))]
 
     def back_resize(self, node: onnx.NodeProto, slopes: list[str], given: dict[str, Any]) -> list[str]:
         factors = self.constants[node.input[2]].tolist()

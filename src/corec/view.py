@@ -1,0 +1,83 @@
+"""What a decoder's network makes of an image, beside the picture that it is of: the error, and its slope.
+
+The slope says of every sample of the image how the error changes with it: corec.training.slope makes the network that
+tells it. Encoders move samples by it.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from corec import tiles
+from corec.color import RGB_OF_YCBCR
+from corec.runtime import Network
+from corec.wrap import GRID, OVERLAP, TILE, Turn, rows_as_columns
+
+SLOPE_TILE, SLOPE_OVERLAP = 512, 128
+"""In picture pixels. All that a network computes is kept for its slope, so tiles are smaller; it need not be exact."""
+
+
+class Seen(NamedTuple):
+    """An image's error: squared, of pixels in 0..1, on the mean of their planes, summed over pixels."""
+
+    error: float
+    slope: np.ndarray
+    """How much it rises with every sample: of the image's shape."""
+
+
+class View:
+    """The view of images of a picture; a decoder that looks both ways shows the mean of what it sees."""
+
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        network: Network,
+        slope: Network,
+        log_step: np.ndarray,
+        ratio: int,
+        exchanged: Turn | None,
+        ycbcr: bool = False,
+    ) -> None:
+        """pixels (H, W, C), in 0..1: the picture, H and W multiples of ratio.
+
+        network: image (H / ratio, W / ratio, N) and log_step -> (H, W, C); slope: the same, and how that depends on the
+        image. exchanged: what rows and columns of an image are exchanged by, if the decoder looks both ways. ycbcr:
+        whether planes are YCbCr, whose errors count as those of RGB.
+        """
+        self.pixels, self.network, self.slope = pixels, network, slope
+        self.log_step, self.ratio, self.exchanged, self.ycbcr = log_step, ratio, exchanged, ycbcr
+
+    def __call__(self, image: np.ndarray) -> Seen:
+        """What is seen of an image (h, w, N)."""
+        other = self.pixels if self.exchanged is None else self.otherwise(image, self.exchanged)
+        height, width = image.shape[:2]
+        tile, overlap, grid = (extent // self.ratio for extent in (SLOPE_TILE, SLOPE_OVERLAP, GRID))
+        slope, error = np.empty(image.shape, np.float32), 0.0
+        for rows, columns in tiles.tiles(height, width, tile, overlap, grid):
+            read = np.s_[rows.start : rows.stop, columns.start : columns.stop]
+            core = np.s_[rows.core_start : rows.core_stop, columns.core_start : columns.core_stop]
+            # Half of what this way is off from there is what the mean of both ways is off from the picture.
+            wanted = 2 * self.pixels[self.fine(read)] - other[self.fine(read)]
+            piece, wanted = tiles.pad(image[read], grid), tiles.pad(wanted, GRID)
+            result, slopes = self.slope.every(piece, self.log_step, wanted)
+            inner = tuple(slice(c.start - r.start, c.stop - r.start) for c, r in zip(core, read, strict=True))
+            slope[core] = slopes[inner]
+            error += self.error(result[self.fine(inner)] - wanted[self.fine(inner)])
+        return Seen(error, slope) if self.exchanged is None else Seen(error / 4, slope / 2)
+
+    def error(self, off: np.ndarray) -> float:
+        """Of differences (H, W, C)."""
+        if self.ycbcr:
+            off = off @ RGB_OF_YCBCR.T.astype(np.float32)
+        return float(np.square(off, dtype=np.float64).sum()) / off.shape[2]
+
+    def otherwise(self, image: np.ndarray, exchanged: Turn) -> np.ndarray:
+        """The picture (H, W, C) that comes of an image looked at the other way."""
+        result = np.empty(rows_as_columns(self.pixels).shape, np.float32)
+        shape = TILE // self.ratio, OVERLAP // self.ratio, GRID // self.ratio
+        tiles.through(lambda piece: self.network(piece, self.log_step), exchanged(image), result, np.asarray, shape)
+        return rows_as_columns(result)
+
+    def fine(self, place: tuple[slice, ...]) -> tuple[slice, ...]:
+        """The pixels of some rows and columns of an image."""
+        return tuple(slice(self.ratio * part.start, self.ratio * part.stop) for part in place)
