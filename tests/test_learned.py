@@ -243,7 +243,7 @@ def test_an_analysis_runs_once_or_whenever_it_is_told_another_level(
     model, shares = learned_named(name), []
     analysis = Watched(codec.net(model, "analysis"))
     monkeypatch.setattr(codec, "net", lambda row, part: analysis)
-    latents = Latents(picture(40, 50, True), model, shares.append)
+    latents = Latents(picture(40, 50, True), model, progress=shares.append)
     first = latents.at(2).copy()
     for level in (2, 3, 3, 7, 2):
         latents.size(level)
@@ -291,7 +291,7 @@ def test_networks_look_both_ways_where_latents_can_be_exchanged(monkeypatch: pyt
     exchanged, latents = made["synthesis"].asked
     np.testing.assert_array_equal(exchanged, latents.transpose(1, 0, 2)[..., turn])
     assert len(made["analysis"].asked) == 2
-    monkeypatch.setattr(codec, "BOTH_WAYS_UP_TO", 80 * 48 - 1)
+    monkeypatch.setattr(wrap, "BOTH_WAYS_UP_TO", 80 * 48 - 1)
     read(data)
     assert len(made["synthesis"].asked) == 1
 

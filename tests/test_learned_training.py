@@ -16,7 +16,7 @@ from learned_recipes import CONTEXT, PLAIN
 from PIL import Image
 from tiny import picture
 
-from corec import models
+from corec import models, wrap
 from corec.errors import ModelError
 from corec.learned import codec, prior
 from corec.learned.codec import Latents, read
@@ -124,7 +124,7 @@ def test_files_are_what_training_estimates(
     exported: tuple[Any, Path], level: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("constriction")
-    monkeypatch.setattr(codec, "BOTH_WAYS_UP_TO", 0)  # training looks one way, at a price of its own
+    monkeypatch.setattr(wrap, "BOTH_WAYS_UP_TO", 0)  # training looks one way, at a price of its own
     method, zoo = exported
     source = picture(256, 320, not method.settings.color)
     pixels = source.pixels.reshape(256, 320, -1)
@@ -155,7 +155,12 @@ def test_exported_rows_and_files_are_those_of_the_learned_codec(exported: tuple[
     np.testing.assert_allclose(gains, method.levels.gains().numpy(), rtol=2**-11)
     assert (np.diff(tables.gain, axis=0) > 0).all()
     assert len(tables.low) == 8 * 6 if learned.method == "balle2017" else 64
-    assert set(learned.files) == {*method.parts(), "tables"}
+    assert set(learned.files) == {*method.parts(), "tables"} | ({"slope"} if learned.contexts else set())
+    assert learned.refines == bool(learned.contexts)
+    if learned.refines:
+        lambdas = method.settings.lambdas
+        np.testing.assert_allclose(tables.worth[[0, -1]], lambdas, rtol=1e-6)
+        assert (np.diff(tables.worth) > 0).all()
     assert learned.training["steps"] == learned.training["seed"] + (4 if learned.method == "balle2017" else 2)
 
 

@@ -15,7 +15,6 @@ from corec.runtime import Network
 from corec.training.export import check_slope, to_onnx
 from corec.training.slope import Backwards, slope_of
 
-
 pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch's, about its own exporter
 
 
