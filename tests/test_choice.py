@@ -139,14 +139,14 @@ class TestLikely:
     def test_only_that_is_written(self, rows: Rows, written: list[str], name: str) -> None:
         low = 1e-3 if name == "gray-half" else 1e3
         rows(gray_half={"pays": low}, gray_full={"pays": 1e-3 if name == "gray-full" else 1e3})
-        made = compress_picture(self.SOURCE, size=2500)
+        made = compress_picture(self.SOURCE, size=2500, effort=0)
         assert {made.model} == set(written) == {name}
         assert made.runs == len(written)
 
     def test_the_better_of_two_is_taken(self, rows: Rows, written: list[str]) -> None:
         step = Spectrum(self.SOURCE).forecast(1).step(9000)
         rows(gray_half={"pays": 1e3}, gray_full={"pays": step})
-        made = compress_picture(self.SOURCE, size=9000)
+        made = compress_picture(self.SOURCE, size=9000, effort=0)
         assert set(written) == {"gray-full", "plain"}
         assert made.model == "plain"  # networks of random weights lose
         assert made.runs == len(written)
@@ -233,8 +233,8 @@ def test_a_quality_holds_for_whatever_is_chosen(rows: Rows, gray: bool) -> None:
     for pays, qualities in ((1e-3, (0, 20, 40)), (1e3, (45, 60, 80, 100))):
         rows(**{f"{kind}_half": {"pays": pays}, f"{kind}_full": {"pays": 1e-3}})
         for quality in qualities:
-            made = compress_picture(source, quality=quality)
-            whole = compress_picture(source, quality=quality, model=f"{kind}-full")
+            made = compress_picture(source, quality=quality, effort=0)
+            whole = compress_picture(source, quality=quality, model=f"{kind}-full", effort=0)
             assert 0.9 * len(whole.data) <= len(made.data) <= len(whole.data) or made.scale == 2
             assert made.data == whole.data or made.scale == 2
             assert len(made.data) <= len(whole.data)

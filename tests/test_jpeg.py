@@ -111,7 +111,7 @@ def test_equal_tables_stay_two() -> None:
 @pytest.mark.parametrize("step", [4, 12, 40, 104])
 def test_gray_decodes_to_just_what_was_quantised(step: float) -> None:
     source, wanted = image(128, 136, 1), tables(step)
-    expected = jpeg.quantised(source[..., 0], wanted[0])
+    expected = jpeg.quantised(source[..., 0], wanted[0], 1.0, None, 2)
     decoded, _ = jpeg.decode(jpeg.encode(source, 1, wanted))
     difference = np.abs(decoded[..., 0].astype(int) - expected)
     # libjpeg's transform works in integers: a sample near .5 may round otherwise, but no coefficient changes.
@@ -294,3 +294,23 @@ def test_damage_is_refused_or_decoded_but_never_another_exception(data: bytes, d
             read(bytes(damaged))
         except CodecError as error:
             assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("planes", [1, 3])
+def test_only_what_moved_is_coded_anew(planes: int) -> None:
+    """A decoded image with noise in some parts: the others stay as they were, to the last pixel."""
+    decoded = jpeg.decode(jpeg.encode(image(80, 100, planes), 30.0, ()))[0]
+    moved = np.zeros((5, 7), bool)
+    moved[1:3, 2:4] = True
+    noise = np.random.default_rng(1).normal(0, 30, decoded.shape)
+    where = moved.repeat(16, 0).repeat(16, 1)[:80, :100, None]
+    aim = np.clip(decoded + where * noise, 0, 255).astype(np.uint8)
+    again = jpeg.decode(jpeg.recode(aim, 30.0, (), 1.0, moved))[0]
+    far = np.abs(again.astype(int) - decoded).max(2)
+    # Chroma's samples reach into their neighbours where they are enlarged.
+    near = np.zeros((80, 100), bool)
+    near[14:50, 30:66] = True
+    assert far[~near].max() <= 2
+    assert far[16:48, 32:64].max() > 10
+    dear, cheap = (len(jpeg.recode(aim, 30.0, (), price, moved)) for price in (3.0, 0.7))
+    assert dear < cheap

@@ -149,7 +149,7 @@ def test_shipped_files_are_whole_and_small() -> None:
 
 
 def test_nothing_else_lies_in_the_zoo() -> None:
-    named = {name for model in models() for name in (model.compact, model.reconstruct) if name}
+    named = {name for model in models() for name in (model.compact, model.reconstruct, model.slope) if name}
     named |= {name for model in learned() for name in model.files.values()}
     assert {path.name for path in ZOO.iterdir()} == named | {"manifest.toml"}
 

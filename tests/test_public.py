@@ -16,6 +16,8 @@ LEVELS = [
     {"models", "picture", "color", "files", "corec"},
     {"codecs", "envelope", "forecast", "runtime", "tiles", "rate"},
     {"wrap"},
+    {"view"},
+    {"suit"},
     {"choice"},
     {"pipeline", "learned"},
     {"demo", "batch"},

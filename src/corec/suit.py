@@ -17,26 +17,25 @@ import numpy as np
 from corec.codecs import jpeg
 from corec.codecs.trellis import WEIGHT
 from corec.color import ycbcr_from_rgb
-from corec.models import ZOO, Model
+from corec.models import Model
 from corec.picture import Picture
-from corec.runtime import network
 from corec.tiles import pad
 from corec.view import View
-from corec.wrap import bounds, envelope_of, looks_both_ways, rows_as_columns, unit
+from corec.wrap import bounds, envelope_of, looks_both_ways, networks_behind, rows_as_columns, unit
 
 STEEP = {1: 0.95, 2: 5.0}
 """By scale: how many times a sample's squared change the error grows by, in pixels of the picture."""
 BLOCK = 16
+"""Pixels a side: two blocks of luma, one of chroma."""
 BOLD, CAREFUL = 0.9, 0.7
 """In each round a share of the blocks, drawn at random, is moved, at first all: by what it is multiplied after a round
 that made things better, and worse."""
 DEARER = 10.0
 """Power of a file's share of its allowed size that is the price of a bit in the next round."""
 CHEAPEST, DEAREST = 0.7, 3.0
+"""Of that price."""
 FITTINGS = 5
-"""Files that are written to meet the size in the end."""
-
-
+"""Files that are written to meet the size in the end, if the rounds made it too large."""
 Counted = Callable[[bytes], bytes]
 
 
@@ -62,7 +61,7 @@ def suited(data: bytes, picture: Picture, model: Model, step: float, size: int, 
     """The error that a bit is worth."""
 
     def coded(image: np.ndarray, price: float, moved: np.ndarray) -> bytes:
-        data = jpeg.encode(image, step, model.shapes, price, moved)
+        data = jpeg.recode(image, step, model.shapes, price, moved)
         return counted(jpeg.embed(data, envelope_of(picture, model, step, image)))
 
     def tried(data: bytes) -> Tried:
@@ -88,7 +87,7 @@ def suited(data: bytes, picture: Picture, model: Model, step: float, size: int, 
         share *= BOLD if better else CAREFUL
     if len(best.data) <= size:
         return best.data if best.error < first.error else data
-    low, high = 1.0, 4.0
+    low, high = 1.0, DEAREST
     fitting = data
     for _ in range(FITTINGS):
         price = (low * high) ** 0.5
@@ -104,8 +103,7 @@ def view_of(picture: Picture, model: Model, step: float) -> View:
     """What the decoder of a model's files makes of their images."""
     pixels = ycbcr_from_rgb(picture.pixels) if model.color else unit(picture.pixels[..., None])
     both = looks_both_ways(model, picture.height, picture.width)
-    own = ZOO / model.reconstruct, model.reconstruct_sha256
-    slope = network(own, (ZOO / model.slope, model.slope_sha256))
     log_step = np.clip(jpeg.condition(step, model.shapes), *bounds(model))
     exchanged = rows_as_columns if both else None
-    return View(pad(pixels, model.scale), network(own), slope, log_step, model.scale, exchanged, model.color)
+    network, slope = networks_behind(model)
+    return View(pad(pixels, model.scale), network, slope, log_step, model.scale, exchanged, model.color)

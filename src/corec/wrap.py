@@ -19,7 +19,7 @@ from corec.envelope import Envelope, pack, step_code, step_of, unpack
 from corec.errors import EnvelopeError, PictureError, RateError
 from corec.models import ZOO, Model, model_numbered, plain
 from corec.picture import LARGEST, Picture
-from corec.runtime import network
+from corec.runtime import Network, network
 
 Progress = Callable[[float], None]
 Net = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -151,6 +151,12 @@ def net_of(file: str, sha256: str, both: bool) -> Net:
         return lambda image, condition: image
     net = network((ZOO / file, sha256))
     return both_ways(net) if both else net
+
+
+def networks_behind(model: Model) -> tuple[Network, Network]:
+    """A model's network behind the codec, and that with its slope."""
+    own = ZOO / model.reconstruct, model.reconstruct_sha256
+    return network(own), network(own, (ZOO / model.slope, model.slope_sha256))
 
 
 def rows_as_columns(image: np.ndarray) -> np.ndarray:

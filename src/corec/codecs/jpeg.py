@@ -87,16 +87,21 @@ def condition(step: float, shapes: Shapes) -> np.ndarray:
     return np.log(tables_at(step, shapes)).mean(1)
 
 
-def encode(
-    image: np.ndarray, step: float, shapes: Shapes, price: float = 1.0, moved: np.ndarray | None = None
-) -> bytes:
+def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
     """The smaller of a baseline and a progressive JPEG file of the image, without JFIF header or metadata.
 
     Huffman tables are optimised, and MozJPEG searches the progressive file's scans (losslessly).
     image: uint8 (H, W, 1) luma or (H, W, 3) YCbCr; step: mean step of the luma table, in levels; shapes:
-    multipliers of the step (1 or 2, 64) in row order, for luma and chroma, or none; price: by how much more than
-    usually bits are worth; moved: bool (ceil(H / 16), ceil(W / 16)), the parts of a decoded image that changed, all
-    others being coded as they were. Raises CodecError for a size that JPEG cannot hold.
+    multipliers of the step (1 or 2, 64) in row order, for luma and chroma, or none. Raises CodecError for a size
+    that JPEG cannot hold.
+    """
+    return recode(image, step, shapes, 1.0, None)
+
+
+def recode(image: np.ndarray, step: float, shapes: Shapes, price: float, moved: np.ndarray | None) -> bytes:
+    """encode() of an image that was decoded and has changed in some parts: all others are coded as they were.
+
+    price: by how much more than usually bits are worth; moved: bool (ceil(H / 16), ceil(W / 16)), those parts, or all.
     """
     height, width, planes = image.shape
     tables = tables_at(step, shapes)
@@ -261,7 +266,7 @@ def quantised(
 ) -> np.ndarray:
     """The plane (H, W) as it would be decoded from quantised coefficients, uint8, of the same shape.
 
-    moved: see encode(); each of its parts is so many blocks wide and high.
+    moved: see recode(); each of its parts is so many blocks wide and high.
     """
     height, width = plane.shape
     padded = np.pad(plane, [(0, -height % 8), (0, -width % 8)], mode="edge").astype(np.float32)
