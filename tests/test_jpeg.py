@@ -314,3 +314,16 @@ def test_only_what_moved_is_coded_anew(planes: int) -> None:
     assert far[16:48, 32:64].max() > 10
     dear, cheap = (len(jpeg.recode(aim, 30.0, (), price, moved)) for price in (3.0, 0.7))
     assert dear < cheap
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 80), (33, 47), (17, 2), (2, 2), (1, 9)])
+@pytest.mark.parametrize("planes", [1, 3])
+def test_samples_are_what_is_stored(height: int, width: int, planes: int) -> None:
+    """Coded once more they give the same file, which decoded pixels do not, whose chroma is smoothed."""
+    data = jpeg.encode(image(height, width, planes), 20.0, ())
+    nowhere = np.zeros((-(-height // 16), -(-width // 16)), bool)
+    again = jpeg.recode(jpeg.samples(data), 20.0, (), 1.0, nowhere)
+    assert again == data or min(height, width) == 1
+    assert jpeg.samples(data).shape == (height, width, planes)
+    if planes == 3 and height == 33:
+        assert jpeg.recode(jpeg.decode(data)[0], 20.0, (), 1.0, nowhere) != data

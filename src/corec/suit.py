@@ -44,7 +44,7 @@ class Tried(NamedTuple):
 
     data: bytes
     image: np.ndarray
-    """Decoded, uint8 (H, W, C)."""
+    """Decoded, chroma's samples repeated: uint8 (H, W, C)."""
     error: float
     """Squared, in levels, summed over the picture's pixels."""
     slope: np.ndarray
@@ -65,9 +65,8 @@ def suited(data: bytes, picture: Picture, model: Model, step: float, size: int, 
         return counted(jpeg.embed(data, envelope_of(picture, model, step, image)))
 
     def tried(data: bytes) -> Tried:
-        image = jpeg.decode(data)[0]
-        seen = view(unit(image))
-        return Tried(data, image, 255**2 * seen.error, 255 * seen.slope)
+        seen = view(unit(jpeg.decode(data)[0]))
+        return Tried(data, jpeg.samples(data), 255**2 * seen.error, 255 * seen.slope)
 
     def cost(one: Tried) -> float:
         return one.error / bit + 8 * len(one.data)
