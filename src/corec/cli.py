@@ -89,7 +89,9 @@ def compress(
     background: Annotated[str | None, typer.Option(metavar="COLOR", help="Put behind transparent pixels.")] = None,
     effort: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, max=100, help="Rounds that suit a .jpg or .corec file to its picture; 4."),
+        typer.Option(
+            metavar="N", min=0, max=100, help="Rounds that suit a .jpg or .corec to its picture. By default 4."
+        ),
     ] = None,
     force: Force = False,
     as_json: Json = False,
