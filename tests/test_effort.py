@@ -116,7 +116,7 @@ def test_moves_lower_the_cost_they_foretell(model: Learned) -> None:
     curvature = np.full((4, 1, 1), 1.0)
     slope = np.zeros((4, 2, 2))
     slope[1], slope[2], slope[3] = -1000, 1000, -1.5
-    tried = refine.Tried(means, (symbols, numbers, means), means, slope, 0.0)
+    tried = refine.Tried(means, symbols, numbers, means, slope, np.zeros((2, 2)))
     move = refine.moves(tried, curvature, known)
     np.testing.assert_array_equal(move[:3, 0, 0], [0, 1, -1])
     assert not move[3].any(), "a bit more costs more than the error has to give"

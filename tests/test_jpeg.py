@@ -31,6 +31,19 @@ def image(height: int, width: int, planes: int, seed: int = 1) -> np.ndarray:
     return np.clip(np.rint(110 + 20 * np.stack(soft, 2) + grain), 0, 255).astype(np.uint8)
 
 
+@pytest.mark.parametrize(("height", "width", "planes"), [(64, 96, 1), (64, 96, 3), (37, 51, 3), (1, 1, 3)])
+def test_bits_rise_about_as_those_of_files(height: int, width: int, planes: int) -> None:
+    picture, shapes, sizes, bits = image(height, width, planes), np.ones((2, 64)), [], []
+    for step in (20.0, 5.0):
+        data = jpeg.encode(picture, step, shapes)
+        parts = jpeg.bits(jpeg.samples(data), step, shapes)
+        assert parts.shape == (-(-height // 16), -(-width // 16))
+        sizes.append(8 * len(data))
+        bits.append(parts.sum())
+    if height == 64:
+        assert 0.6 < (bits[1] - bits[0]) / (sizes[1] - sizes[0]) < 1.4
+
+
 def tables_in(data: bytes) -> np.ndarray:
     """The quantisation tables of a file, as Pillow reads them."""
     with Image.open(io.BytesIO(data)) as picture:

@@ -226,6 +226,21 @@ def test_the_finest_level_that_fits_is_taken(monkeypatch: pytest.MonkeyPatch) ->
                 assert len(files) <= 2
 
 
+def test_what_rounds_save_goes_into_a_finer_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    latents = Latents(picture(200, 300, False), learned_named("context-color"))
+    made: list[int] = []
+
+    def file(level: int) -> bytes:
+        made.append(level)
+        return bytes(int(latents.size(level) / 2))
+
+    monkeypatch.setattr(latents, "file", file)
+    size = int(latents.size(3)) + 1
+    data, level = latents.within(size)
+    assert made == [3, level] and level == latents.finest_within(2 * size) > 3
+    assert len(data) <= size
+
+
 def test_files_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     source, model = source_for("plain-gray", 100, 120), learned_named("plain-gray")
     latents = Latents(source, model)

@@ -5,8 +5,8 @@
 
 A decoded image's coefficients are whole multiples of the quantiser's steps. Coded again they are what they were, but
 where the slope moves them by about half a step; there the trellis weighs bits. The network in front of the codec knows
-what is best for pictures on average, this looks at one. A round that made things worse is undone, and those after it
-are more careful.
+what is best for pictures on average, this looks at one. Where a round made things worse it is undone, part by part, and
+if it did on the whole, those after it are more careful.
 """
 
 from collections.abc import Callable
@@ -20,22 +20,23 @@ from corec.color import ycbcr_from_rgb
 from corec.models import Model
 from corec.picture import Picture
 from corec.tiles import pad
-from corec.view import View
-from corec.wrap import bounds, envelope_of, looks_both_ways, networks_behind, rows_as_columns, unit
+from corec.view import View, better
+from corec.wrap import envelope_of, looks_both_ways, networks_behind, rows_as_columns, told, unit
 
-STEEP = {1: 0.95, 2: 5.0}
+STEEP = {1: 0.9, 2: 4.6}
 """By scale: how many times a sample's squared change the error grows by, in pixels of the picture."""
 BLOCK = 16
 """Pixels a side: two blocks of luma, one of chroma."""
 BOLD, CAREFUL = 0.9, 0.7
-"""In each round a share of the blocks, drawn at random, is moved, at first all: by what it is multiplied after a round
+"""In each round a share of the parts, drawn at random, is moved, at first all: by what it is multiplied after a round
 that made things better, and worse."""
 DEARER = 10.0
 """Power of a file's share of its allowed size that is the price of a bit in the next round."""
 CHEAPEST, DEAREST = 0.7, 3.0
 """Of that price."""
-FITTINGS = 5
-"""Files that are written to meet the size in the end, if the rounds made it too large."""
+FITTINGS, STRICTEST = 6, 100.0
+"""Files that are written to meet the size in the end, if the rounds made it too large: with all bits at a higher price,
+and with parts of the first file instead of those that save too little; and the highest price for that."""
 Counted = Callable[[bytes], bytes]
 
 
@@ -45,10 +46,15 @@ class Tried(NamedTuple):
     data: bytes
     image: np.ndarray
     """Decoded, chroma's samples repeated: uint8 (H, W, C)."""
-    error: float
-    """Squared, in levels, summed over the picture's pixels."""
+    errors: np.ndarray
+    """Squared, in levels, summed over the picture's pixels in the place of each of the image's: (H, W)."""
     slope: np.ndarray
     """Of the error, a level: (H, W, C)."""
+
+    @property
+    def error(self) -> float:
+        """Of the whole picture."""
+        return float(self.errors.sum())
 
 
 def suited(data: bytes, picture: Picture, model: Model, step: float, size: int, rounds: int, counted: Counted) -> bytes:
@@ -66,43 +72,71 @@ def suited(data: bytes, picture: Picture, model: Model, step: float, size: int, 
 
     def tried(data: bytes) -> Tried:
         seen = view(unit(jpeg.decode(data)[0]))
-        return Tried(data, jpeg.samples(data), 255**2 * seen.error, 255 * seen.slope)
-
-    def cost(one: Tried) -> float:
-        return one.error / bit + 8 * len(one.data)
+        return Tried(data, jpeg.samples(data), 255**2 * seen.errors, 255 * seen.slope)
 
     first = best = tried(data)
     height, width = best.image.shape[:2]
     parts = [-(-extent // BLOCK) for extent in (height, width)]
-    share = 1.0
+
+    def change(new: Tried, old: Tried, price: float) -> np.ndarray:
+        """What becomes of parts, in bits, from one file to another."""
+        more, less = (jpeg.bits(one.image, step, model.shapes) for one in (new, old))
+        return by_part(new.errors - old.errors) / bit + price * (more - less)
+
+    def within(moved: np.ndarray) -> np.ndarray:
+        """Which pixels of the image lie in some of its parts: bool (H, W, 1)."""
+        return np.asarray(moved.repeat(BLOCK, 0).repeat(BLOCK, 1)[:height, :width, None])
+
+    def mixed(new: Tried, old: Tried, price: float) -> Tried:
+        """A file that is the new one where that is better, if bits are worth so much more, and else the old one; and
+        about what becomes of it."""
+        where = within(better(change(new, old, price)))
+        image, slope = (np.where(where, *pair) for pair in ((new.image, old.image), (new.slope, old.slope)))
+        return Tried(coded(image, 1.0, none), image, np.where(where[..., 0], new.errors, old.errors), slope)
+
+    none, share = np.zeros(parts, bool), 1.0
     for _ in range(rounds):
         moved = random.random(parts) < share
-        where = moved.repeat(BLOCK, 0).repeat(BLOCK, 1)[:height, :width, None]
-        aim = best.image - where * best.slope / (2 * STEEP[model.scale])
+        aim = best.image - within(moved) * best.slope / (2 * STEEP[model.scale])
         price = min(DEAREST, max(CHEAPEST, (len(best.data) / size) ** DEARER))
         new = tried(coded(np.clip(np.rint(aim), 0, 255).astype(np.uint8), price, moved))
-        better = cost(new) < cost(best)
-        best = new if better else best
-        share *= BOLD if better else CAREFUL
-    if len(best.data) <= size:
-        return best.data if best.error < first.error else data
-    low, high = 1.0, DEAREST
-    fitting = data
-    for _ in range(FITTINGS):
-        price = (low * high) ** 0.5
-        smaller = coded(best.image, price, np.ones(parts, bool))
-        if len(smaller) > size:
-            low = price
-        else:
-            high, fitting = price, smaller
-    return fitting if tried(fitting).error < first.error else data
+        share *= BOLD if change(new, best, price).sum() < 0 else CAREFUL
+        best = mixed(new, best, price)
+
+    def fitting(write: Callable[[float], bytes], dearest: float) -> bytes:
+        """What is written at about the lowest price of a bit at which it fits; `data` if nothing does."""
+        low, high, found = 1.0, dearest, data
+        for _ in range(FITTINGS):
+            price = (low * high) ** 0.5
+            smaller = write(price)
+            if len(smaller) > size:
+                low = price
+            else:
+                high, found = price, smaller
+        return found
+
+    files = [best.data]
+    if len(best.data) > size:
+        everywhere = np.ones(parts, bool)
+        files = [
+            fitting(lambda price: coded(best.image, price, everywhere), DEAREST),
+            fitting(lambda price: mixed(best, first, price).data, STRICTEST),
+        ]
+    return min((first, *map(tried, files)), key=lambda one: one.error).data
+
+
+def by_part(errors: np.ndarray) -> np.ndarray:
+    """Their sums over the image's parts."""
+    padded = np.pad(errors, [(0, -extent % BLOCK) for extent in errors.shape])
+    rows, columns = (extent // BLOCK for extent in padded.shape)
+    return np.asarray(padded.reshape(rows, BLOCK, columns, BLOCK).sum((1, 3)))
 
 
 def view_of(picture: Picture, model: Model, step: float) -> View:
     """What the decoder of a model's files makes of their images."""
     pixels = ycbcr_from_rgb(picture.pixels) if model.color else unit(picture.pixels[..., None])
     both = looks_both_ways(model, picture.height, picture.width)
-    log_step = np.clip(jpeg.condition(step, model.shapes), *bounds(model))
+    log_step = told(jpeg.condition(step, model.shapes), model)
     exchanged = rows_as_columns if both else None
     network, slope = networks_behind(model)
     return View(pad(pixels, model.scale), network, slope, log_step, model.scale, exchanged, model.color)

@@ -1,7 +1,7 @@
 """What a decoder's network makes of an image, beside the picture that it is of: the error, and its slope.
 
 The slope says of every sample of the image how the error changes with it: corec.training.slope makes the network that
-tells it. Encoders move samples by it.
+tells it. Encoders move samples by it, and then look where that made things better: better().
 """
 
 from typing import NamedTuple
@@ -20,9 +20,22 @@ SLOPE_TILE, SLOPE_OVERLAP = 512, 128
 class Seen(NamedTuple):
     """An image's error: squared, of pixels in 0..1, on the mean of their planes, summed over pixels."""
 
-    error: float
+    errors: np.ndarray
+    """Its parts (h, w): of the pixels in the place of each of the image's samples."""
     slope: np.ndarray
     """How much it rises with every sample: of the image's shape."""
+
+    @property
+    def error(self) -> float:
+        """The whole error."""
+        return float(self.errors.sum())
+
+
+def better(change: np.ndarray) -> np.ndarray:
+    """Where changes were for the better, by what they did to each place (h, w) and around it: bool (h, w)."""
+    rows = np.pad(change, 1)
+    rows = rows[:-2] + 2 * rows[1:-1] + rows[2:]
+    return np.asarray(rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:] < 0)
 
 
 class View:
@@ -52,7 +65,7 @@ class View:
         other = self.pixels if self.exchanged is None else self.otherwise(image, self.exchanged)
         height, width = image.shape[:2]
         tile, overlap, grid = (extent // self.ratio for extent in (SLOPE_TILE, SLOPE_OVERLAP, GRID))
-        slope, error = np.empty(image.shape, np.float32), 0.0
+        slope, errors = np.empty(image.shape, np.float32), np.empty((height, width))
         for rows, columns in tiles.tiles(height, width, tile, overlap, grid):
             read = np.s_[rows.start : rows.stop, columns.start : columns.stop]
             core = np.s_[rows.core_start : rows.core_stop, columns.core_start : columns.core_stop]
@@ -62,14 +75,16 @@ class View:
             result, slopes = self.slope.every(piece, self.log_step, wanted)
             inner = tuple(slice(c.start - r.start, c.stop - r.start) for c, r in zip(core, read, strict=True))
             slope[core] = slopes[inner]
-            error += self.error(result[self.fine(inner)] - wanted[self.fine(inner)])
-        return Seen(error, slope) if self.exchanged is None else Seen(error / 4, slope / 2)
+            errors[core] = self.errors(result[self.fine(inner)] - wanted[self.fine(inner)])
+        return Seen(errors, slope) if self.exchanged is None else Seen(errors / 4, slope / 2)
 
-    def error(self, off: np.ndarray) -> float:
-        """Of differences (H, W, C)."""
+    def errors(self, off: np.ndarray) -> np.ndarray:
+        """Of differences (H, W, C), by the image's samples (h, w)."""
         if self.ycbcr:
             off = off @ RGB_OF_YCBCR.T.astype(np.float32)
-        return float(np.square(off, dtype=np.float64).sum()) / off.shape[2]
+        rows, columns = (extent // self.ratio for extent in off.shape[:2])
+        squares = np.square(off, dtype=np.float64).reshape(rows, self.ratio, columns, self.ratio, -1)
+        return np.asarray(squares.sum((1, 3)).mean(2))
 
     def otherwise(self, image: np.ndarray, exchanged: Turn) -> np.ndarray:
         """The picture (H, W, C) that comes of an image looked at the other way."""

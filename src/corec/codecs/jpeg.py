@@ -126,6 +126,20 @@ def recode(image: np.ndarray, step: float, shapes: Shapes, price: float, moved: 
     return min(baseline, without_jfif(optimize(file.getvalue())), key=len)
 
 
+def bits(image: np.ndarray, step: float, shapes: Shapes) -> np.ndarray:
+    """About how many bits a file's image, as samples() gives it, takes there, by its parts of 16 by 16 pixels."""
+    tables, parts = tables_at(step, shapes), tuple(-(-extent // 16) for extent in image.shape[:2])
+    total = np.zeros(parts)
+    for index in range(image.shape[2]):
+        plane = halve(image[..., index]) if index else image[..., 0]
+        blocks = trellis.bits(np.abs(np.rint(coefficients(plane, tables[min(index, 1)]))))
+        if not index:
+            blocks = np.pad(blocks, [(0, extent % 2) for extent in blocks.shape])
+            blocks = blocks.reshape(parts[0], 2, parts[1], 2).sum((1, 3))
+        total += blocks
+    return total
+
+
 def decode(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     """The image of a JPEG file, uint8 (H, W, 1) luma or (H, W, 3) YCbCr, and each table's mean log step.
 
@@ -285,21 +299,27 @@ def quantised(
 
     moved: see recode(); each of its parts is so many blocks wide and high.
     """
-    height, width = plane.shape
-    padded = np.pad(plane, [(0, -height % 8), (0, -width % 8)], mode="edge").astype(np.float32)
-    rows, columns = padded.shape
-    blocks = padded.reshape(rows // 8, 8, columns // 8, 8).transpose(0, 2, 1, 3) - 128
-    dct = dct_matrix()
-    steps = table.reshape(8, 8).astype(np.float32)
-    exact = (dct @ blocks @ dct.T / steps).reshape(-1, 64)
+    blocks = coefficients(plane, table)
+    rows, columns = blocks.shape[:2]
+    exact = blocks.reshape(-1, 64)
     levels = np.rint(exact)
     weighed = None
     if moved is not None:
-        weighed = moved.repeat(blocks_each, 0).repeat(blocks_each, 1)[: rows // 8, : columns // 8].reshape(-1)
+        weighed = moved.repeat(blocks_each, 0).repeat(blocks_each, 1)[:rows, :columns].reshape(-1)
     levels[:, ZIGZAG[1:]] = trellis.quantise(exact[:, ZIGZAG[1:]], price, weighed)
-    blocks = dct.T @ (levels.reshape(blocks.shape) * steps) @ dct + 128
-    decoded = blocks.transpose(0, 2, 1, 3).reshape(rows, columns)[:height, :width]
+    dct = dct_matrix()
+    pixels = dct.T @ (levels * table).astype(np.float32).reshape(rows, columns, 8, 8) @ dct + 128
+    decoded = pixels.transpose(0, 2, 1, 3).reshape(8 * rows, 8 * columns)[: plane.shape[0], : plane.shape[1]]
     return np.clip(np.rint(decoded), 0, 255).astype(np.uint8)
+
+
+def coefficients(plane: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """The DCT of a plane's blocks in units of a table's steps, float32 (ceil(H / 8), ceil(W / 8), 64) in row order."""
+    padded = np.pad(plane, [(0, -extent % 8) for extent in plane.shape], mode="edge").astype(np.float32)
+    rows, columns = (extent // 8 for extent in padded.shape)
+    blocks = padded.reshape(rows, 8, columns, 8).transpose(0, 2, 1, 3) - 128
+    dct = dct_matrix()
+    return (dct @ blocks @ dct.T).reshape(rows, columns, 64) / table.astype(np.float32)
 
 
 def halve(plane: np.ndarray) -> np.ndarray:

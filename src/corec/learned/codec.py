@@ -199,18 +199,22 @@ class Latents:
         return header_bytes(self.header(level), int(coded)) + coded
 
     def within(self, size: int) -> tuple[bytes, int]:
-        """The file of at most `size` bytes at the finest level possible, and that level.
+        """The file of at most `size` bytes at about the finest level possible, and that level.
 
         Raises RateError, with the smallest size, if even the coarsest is too large.
         """
-        level = max(0, self.finest_within(size))
+        level, too_fine = max(0, self.finest_within(size)), self.levels
         while len(data := self.file(level)) > size:
             if level == 0:  # refined latents may take more
                 data = self.file_of(0, self.scaled(0))
                 if len(data) > size:
                     raise RateError.too_small(size, len(data))
                 break
+            too_fine = level
             level = min(level - 1, max(0, self.finest_within(size * self.size(level) / len(data))))
+        further = min(too_fine - 1, self.finest_within(size * self.size(level) / len(data)))  # they may take less, too
+        if further > level and len(finer := self.file(further)) <= size:
+            return finer, further
         return data, level
 
     def finest_within(self, size: float) -> int:

@@ -5,8 +5,8 @@
 
 all in bits: a squared error counts as many as it is worth at the level. The analysis is what is best for pictures on
 average, and rounds each latent by itself; here every one is looked at through the decoder's own network. Curvatures,
-one for each array, are measured once, by shaking all latents. Moves that are good one by one may be bad together: a
-round that made things worse is undone, and those after it are more careful.
+one for each array, are measured once, by shaking all latents. Moves that are good one by one may be bad together: where
+a round made things worse it is undone, place by place, and if it did on the whole, those after it are more careful.
 
 Related: Campos et al. 2019 (arXiv 1906.01223) and Yang et al. 2020 (arXiv 2006.04240) adapt latents by hundreds of
 steps down a slope before they are rounded.
@@ -19,16 +19,16 @@ import numpy as np
 
 from corec.learned.coder import bits_of
 from corec.learned.tables import Tables
-from corec.view import View
+from corec.view import View, better
 from corec.wrap import Progress
 
-SHARES = (1.0, 1.0, 0.5, 0.5, 0.3)
+SHARES = (0.8, 0.7, 0.6, 0.5)
 """Of the moves that pay, drawn at random: how many are made in each round; the last holds for all further ones."""
 SHAKEN = 0.25
 """Bins by which latents are moved to measure curvatures."""
 FLATTEST = 0.4
 """Least curvature, in what it would be if the synthesis changed no distances."""
-CAREFUL, BOLD = 1.5, 0.85
+CAREFUL, BOLD = 1.3, 0.9
 """By what curvatures are multiplied after a round that made things worse, and better."""
 PRICE = 1.2
 """Of a bit. Moves change how likely later symbols are, too: with less than 1.1 files grow."""
@@ -41,10 +41,21 @@ class Tried(NamedTuple):
     """Latents, and what became of them."""
 
     wanted: np.ndarray
-    coded: Coded
-    received: np.ndarray
+    symbols: np.ndarray
+    numbers: np.ndarray
+    means: np.ndarray
     slope: np.ndarray
-    cost: float
+    costs: np.ndarray
+    """(h, w), of each place: its latents' bits, and the error in its pixels."""
+
+    @property
+    def received(self) -> np.ndarray:
+        """What the synthesis gets, in bins."""
+        return self.symbols + self.means
+
+    def where(self, good: np.ndarray, other: "Tried") -> "Tried":
+        """This at good places (h, w), and about another elsewhere: neighbours know of each other."""
+        return Tried(*(np.where(good, *pair) for pair in zip(self, other, strict=True)))
 
 
 def refined(
@@ -65,16 +76,15 @@ def refined(
     gain = known.gain[level][:, None, None]
     worth = 255**2 * float(known.worth[level])
 
-    def see(received: np.ndarray) -> tuple[float, np.ndarray]:
+    def see(received: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         seen = view((received / gain).transpose(1, 2, 0))
-        return worth * seen.error, seen.slope.transpose(2, 0, 1) * (worth / gain)
+        return worth * seen.errors, seen.slope.transpose(2, 0, 1) * (worth / gain)
 
     def tried(wanted: np.ndarray) -> Tried:
-        symbols, numbers, means = coded = code(wanted)
-        received = symbols + means
-        error, slope = see(received)
-        bits = float(bits_of(known, symbols.reshape(-1), numbers.reshape(-1)).sum())
-        return Tried(wanted, coded, received, slope, error + bits)
+        symbols, numbers, means = code(wanted)
+        errors, slope = see(symbols + means)
+        bits = bits_of(known, symbols.reshape(-1), numbers.reshape(-1)).reshape(symbols.shape).sum(0)
+        return Tried(wanted, symbols, numbers, means, slope, errors + bits)
 
     best = tried(wanted)
     shake = np.where(random.random(wanted.shape) < 0.5, np.float32(-SHAKEN), np.float32(SHAKEN))
@@ -86,15 +96,15 @@ def refined(
         move = moves(best, curvature, known)
         move[random.random(wanted.shape) >= share] = 0
         new = tried(np.where(move, best.received + move, best.wanted))
-        better = new.cost < best.cost
-        best = new if better else best
-        curvature *= BOLD if better else CAREFUL
+        change = new.costs - best.costs
+        best = new.where(better(change), best)
+        curvature *= BOLD if change.sum() < 0 else CAREFUL
     return best.wanted
 
 
 def moves(tried: Tried, curvature: np.ndarray, known: Tables) -> np.ndarray:
     """Where a latent should go: -1, 0 or 1, int8 (N, h, w)."""
-    symbols, numbers = (part.reshape(-1) for part in tried.coded[:2])
+    symbols, numbers = tried.symbols.reshape(-1), tried.numbers.reshape(-1)
     bits = bits_of(known, symbols, numbers)
     found, least = np.zeros(symbols.shape, np.int8), np.zeros(symbols.shape)
     for step in (-1, 1):
