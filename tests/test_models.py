@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,10 +11,10 @@ import numpy as np
 import pytest
 from tiny import picture, save_run
 
+from corec import color, wrap
 from corec import models as models_module
-from corec import wrap
 from corec.codecs.base import codec_named
-from corec.errors import ModelError
+from corec.errors import ModelError, RecipeError
 from corec.models import ZOO, learned, model_named, model_numbered, models, read_manifest
 from corec.pipeline import compress_picture, decompress_picture
 from corec.runtime import network
@@ -192,6 +193,58 @@ def test_networks_for_several_codecs_are_as_many_models_of_the_same_files(
             assert decompress_picture(made.data).pixels.shape == (40, 51, 3)
     finally:
         read_manifest.cache_clear()
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's, about its own exporter
+def test_networks_know_the_codec_and_pictures_may_reach_it_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    torch = pytest.importorskip("torch")
+    from corec.methods.joint import Method, Settings
+    from corec.training.export import export
+
+    settings = {"codec": "bpg", "also": ("jpeg2000",), "bare": ("bpg",), "half": False, "color": True}
+    settings |= {"compact_width": 4, "widths": (4, 6, 8)}
+    method = Method(Settings(**settings))  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter in method.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    save_run(tmp_path, "joint", settings, method)
+    zoo = tmp_path / "zoo"
+    zoo.mkdir()
+    for module in (models_module, wrap):
+        monkeypatch.setattr(module, "ZOO", zoo)
+    read_manifest.cache_clear()
+    try:
+        export(tmp_path, "all", zoo=zoo)
+        bare, other = model_named("bpg-all"), model_named("jpeg2000-all")
+        assert (bare.which, other.which) == ((1, 0), (0, 1))
+        assert not bare.compact and not bare.restores and other.compact
+        source = picture(40, 48, gray=False)
+        straight = wrap.levels(color.ycbcr_from_rgb(source.pixels))
+        assert (wrap.compacted(source, bare, 20.0) == straight).all()
+        assert (wrap.compacted(source, other, 20.0) != straight).any()
+        made = [np.empty((40, 48, 3), np.uint8) for _ in range(2)]
+        for pixels, which in zip(made, (bare, replace(bare, which=other.which)), strict=True):
+            wrap.reconstruct(straight, np.array([3.0]), which, pixels, None)
+        assert (made[0] != made[1]).any()
+        assert decompress_picture(compress_picture(source, model="bpg-all", quality=40).data).pixels.shape == (
+            40,
+            48,
+            3,
+        )
+    finally:
+        read_manifest.cache_clear()
+
+
+def test_bare_codecs_are_some_of_those_of_full_size() -> None:
+    pytest.importorskip("torch")
+    from corec.methods.joint import Settings
+
+    for wrong in (Settings(half=False), Settings(codec="bpg")):
+        with pytest.raises(RecipeError, match="bare"):
+            replace(wrong, bare=("bpg",))
 
 
 def test_both_codecs_take_part_in_training() -> None:

@@ -208,6 +208,15 @@ def test_a_run_can_start_from_the_weights_of_another(whole: Path, pictures: Path
         train(replace(second, start_from="missing"), pictures, tmp_path / "third")
 
 
+def test_inputs_that_a_layer_did_not_have_begin_at_zero() -> None:
+    old, new, other = torch.nn.Linear(2, 3), torch.nn.Linear(4, 3), torch.nn.Linear(4, 5)
+    kept = other.weight.clone()
+    for layer in (new, other):
+        loop.take_over(layer, old.state_dict())
+    assert torch.equal(new.weight[:, :2], old.weight) and not new.weight[:, 2:].any()
+    assert torch.equal(new.bias, old.bias) and torch.equal(other.weight, kept)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="not finite"):
         train(replace(TINY, learning_rate=1e30, steps=20), pictures, tmp_path)

@@ -38,7 +38,7 @@ class Model:
     shapes: tuple[tuple[float, ...], ...]
     """Multipliers of the step, one row of 64 a quantisation table, in row order."""
     compact: str
-    """File of the compact network in the zoo; empty for a model that only restores plain files."""
+    """File of the compact network in the zoo; empty where pictures go into the codec as they are."""
     compact_sha256: str
     reconstruct: str
     """File of the reconstruction network in the zoo."""
@@ -59,10 +59,11 @@ class Model:
     where there is none."""
     slope_sha256: str = ""
 
-    @property
-    def restores(self) -> bool:
-        """Whether it is for plain files of anybody (restore), not for our own (compress, decompress)."""
-        return bool(self.reconstruct) and not self.compact
+    restores: bool = False
+    """Whether it is for plain files of anybody (restore), not for our own (compress, decompress)."""
+
+    which: tuple[float, ...] = ()
+    """What networks that are for several codecs are told beside the step: 1 at the codec's place among them, else 0."""
 
     @property
     def is_plain(self) -> bool:
@@ -130,7 +131,14 @@ def read_manifest() -> Manifest:
         manifest = tomllib.loads((ZOO / "manifest.toml").read_text(encoding="utf-8"))
         return Manifest(
             tuple(
-                Model(**{**row, "steps": tuple(row["steps"]), "shapes": tuple(map(tuple, row["shapes"]))})
+                Model(
+                    **{
+                        **row,
+                        "steps": tuple(row["steps"]),
+                        "shapes": tuple(map(tuple, row["shapes"])),
+                        "which": tuple(row.get("which", ())),
+                    }
+                )
                 for row in manifest.get("model", [])
             ),
             tuple(Learned(**row) for row in manifest.get("learned", [])),

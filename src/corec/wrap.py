@@ -122,7 +122,7 @@ def compacted(picture: Picture, model: Model, step: float) -> np.ndarray:
     convert = color.ycbcr_from_rgb if model.color else unit
     condition = NO_CONDITION if model.is_plain else codec_named(model.codec).condition(step, model.shapes)
     net = net_of(model.compact, model.compact_sha256, looks_both_ways(model, *pixels.shape[:2]))
-    through(net, pixels, np.clip(condition, *bounds(model)), compact, convert, levels, TILE)
+    through(net, pixels, told(condition, model), compact, convert, levels, TILE)
     return compact
 
 
@@ -132,7 +132,7 @@ def reconstruct(
     """Fill pixels, uint8 (H, W, 1) luma or (H, W, 3) sRGB, from a decoded image by a model's second network."""
     net = net_of(model.reconstruct, model.reconstruct_sha256, looks_both_ways(model, *pixels.shape[:2]))
     after = color.rgb_from_ycbcr if model.color else levels
-    through(net, decoded, np.clip(condition, *bounds(model)), pixels, unit, after, TILE // model.scale, progress)
+    through(net, decoded, told(condition, model), pixels, unit, after, TILE // model.scale, progress)
 
 
 def looks_both_ways(model: Model, height: int, width: int) -> bool:
@@ -175,6 +175,12 @@ def both_ways(net: Net, before: Turn = rows_as_columns, after: Turn = rows_as_co
         return (net(image, condition) + exchanged) / 2
 
     return mean
+
+
+def told(condition: np.ndarray, model: Model) -> np.ndarray:
+    """What a model's networks are told of a file: its condition, within what they were trained for, and which codec's
+    it is, if they are for several."""
+    return np.append(np.clip(condition, *bounds(model)), model.which)
 
 
 def bounds(model: Model) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ term keeps the file worth looking at in a viewer that knows nothing of Corec.
 
 The codec is a differentiable JPEG (training/proxies.py). For other codecs it stands in with flat tables: what they do
 to a picture is also to round the coefficients of a transform. The last part of such a run trains Reconstruct alone, on
-the codec's own files.
+the codec's own files. Networks for several codecs are told which one it is.
 
 Related: Jiang et al. 2017 (arXiv 1708.00838) for the arrangement; Guleryuz et al. 2021, "Sandwiched
 image compression", for training through a codec proxy.
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from corec.codecs.base import Codec, codec_named
+from corec.errors import RecipeError
 from corec.methods.layers import Block, Downscale, Upscale, silence
 from corec.training.coding import coded
 from corec.training.proxies import JpegProxy, rgb_from_ycbcr, ycbcr_from_rgb
@@ -34,23 +35,33 @@ GRID = 32
 """Sides of training crops are multiples of it."""
 
 
-def embed(steps: int) -> nn.Sequential:
-    """From the log steps of the quantiser (N, steps) to an embedding (N, 32)."""
-    return nn.Sequential(nn.Linear(steps, EMBEDDING), nn.ReLU(), nn.Linear(EMBEDDING, EMBEDDING), nn.ReLU())
+class Embed(nn.Sequential):
+    """From what networks are told (N, steps + which) to an embedding (N, 32): log steps of the quantiser, and 1 for the
+    codec that it is and 0 for others, if they are for several."""
+
+    middle: Tensor
+
+    def __init__(self, steps: int, which: int) -> None:
+        first = nn.Linear(steps + which, EMBEDDING)
+        super().__init__(first, nn.ReLU(), nn.Linear(EMBEDDING, EMBEDDING), nn.ReLU())
+        self.register_buffer("middle", torch.tensor([3.0] * steps + [0.0] * which), persistent=False)
+
+    def forward(self, told: Tensor) -> Tensor:
+        return super().forward(told - self.middle)
 
 
 class Compact(nn.Module):
     """Picture (N, C, H, W) in 0..1 -> compact image (N, C, H/s, W/s), about 0..1; s = 2 or 1.
 
-    C is 1 (luma) or 3 (YCbCr); H and W are even. log_step (N, steps) is the natural logarithm of the step that
-    the compact image will be quantised with, for JPEG the mean of each table's. Works on 2x2 cells at half resolution
-    and adds to the plain (reduced) picture.
+    C is 1 (luma) or 3 (YCbCr); H and W are even. log_step (N, steps + which) is the natural logarithm of the step that
+    the compact image will be quantised with, for JPEG the mean of each table's, and which codec does it. Works on 2x2
+    cells at half resolution and adds to the plain (reduced) picture.
     """
 
-    def __init__(self, planes: int, half: bool, width: int, blocks: int, steps: int) -> None:
+    def __init__(self, planes: int, half: bool, width: int, blocks: int, steps: int, which: int = 0) -> None:
         super().__init__()
         self.halves = half
-        self.embed = embed(steps)
+        self.embed = Embed(steps, which)
         self.head = nn.Conv2d(4 * planes, width, 3, padding=1)
         self.blocks = nn.ModuleList(Block(width, EMBEDDING) for _ in range(blocks))
         self.tail = nn.Conv2d(width, planes if half else 4 * planes, 3, padding=1)
@@ -58,7 +69,7 @@ class Compact(nn.Module):
         self.reduce = Downscale(planes) if half else nn.Identity()
 
     def forward(self, picture: Tensor, log_step: Tensor) -> Tensor:
-        embedding = self.embed(log_step - 3)
+        embedding = self.embed(log_step)
         features = self.head(F.pixel_unshuffle(picture, 2) - 0.5)
         for block in self.blocks:
             features = block(features, embedding)
@@ -73,11 +84,11 @@ class Reconstruct(nn.Module):
     predicts a residual over the bicubic enlargement (s = 2) or the decoded image (s = 1).
     """
 
-    def __init__(self, planes: int, half: bool, widths: tuple[int, int, int], steps: int) -> None:
+    def __init__(self, planes: int, half: bool, widths: tuple[int, int, int], steps: int, which: int = 0) -> None:
         super().__init__()
         fine, middle, coarse = widths
         self.halves = half
-        self.embed = embed(steps)
+        self.embed = Embed(steps, which)
         self.head = nn.Conv2d(planes if half else 4 * planes, fine, 3, padding=1)
         self.down1 = nn.Conv2d(fine, middle, 2, stride=2)
         self.down2 = nn.Conv2d(middle, coarse, 2, stride=2)
@@ -91,7 +102,7 @@ class Reconstruct(nn.Module):
         self.enlarge = Upscale(planes) if half else nn.Identity()
 
     def forward(self, compact: Tensor, log_step: Tensor) -> Tensor:
-        embedding = self.embed(log_step - 3)
+        embedding = self.embed(log_step)
         fine = self.head((compact if self.halves else F.pixel_unshuffle(compact, 2)) - 0.5)
         fine = self.fine[0](fine, embedding)
         middle = self.down1(fine)
@@ -118,6 +129,8 @@ class Settings:
     """Name of the codec that its files are of."""
     also: tuple[str, ...] = ()
     """Further codecs that the same networks are for; each crop is coded by one of all, drawn at random."""
+    bare: tuple[str, ...] = ()
+    """Those of all its codecs that get pictures as they are, of full size: what is trained is Reconstruct alone."""
     real: float = 0.0
     """Share of the run, at its end, that trains Reconstruct alone on the codec's own files."""
     compact_width: int = 32
@@ -127,6 +140,10 @@ class Settings:
     """Smallest and largest mean quantiser step, in levels of 255; drawn log-uniformly per crop."""
     rate_weight: float = 0.12
     likeness_weight: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.bare and (self.half or not {*self.bare} <= {self.codec, *self.also}):
+            raise RecipeError("bare may name codecs of a recipe that is not for half size")
 
 
 class Method(nn.Module):
@@ -149,11 +166,11 @@ class Method(nn.Module):
         super().__init__()
         planes = 3 if settings.color else 1
         jpeg = settings.codec == "jpeg"
-        conditions = planes // 2 + 1 if jpeg else 1
+        conditions = planes // 2 + 1 if jpeg else 1, len((settings.codec, *settings.also)) if settings.also else 0
         self.settings = settings
         self.phase = "joint"
-        self.compact = Compact(planes, settings.half, settings.compact_width, settings.compact_blocks, conditions)
-        self.reconstruct = Reconstruct(planes, settings.half, settings.widths, conditions)
+        self.compact = Compact(planes, settings.half, settings.compact_width, settings.compact_blocks, *conditions)
+        self.reconstruct = Reconstruct(planes, settings.half, settings.widths, *conditions)
         self.proxy = JpegProxy(settings.color, learned=jpeg)
         self.codecs = [codec_named(name) for name in (settings.codec, *settings.also)]
         self.reduce = Downscale(planes) if settings.half else nn.Identity()
@@ -175,9 +192,15 @@ class Method(nn.Module):
         s = self.settings
         source = ycbcr_from_rgb(batch) if s.color else batch
         tables = self.proxy.tables(steps)
-        codecs = [self.codecs[i] for i in torch.randint(len(self.codecs), (len(steps),)).tolist()]
+        which = torch.randint(len(self.codecs), (len(steps),))
+        codecs = [self.codecs[i] for i in which.tolist()]
         log_step = self.proxy.log_step(tables) if s.codec == "jpeg" else told(codecs, steps)
+        if s.also:
+            log_step = torch.cat([log_step, F.one_hot(which, len(self.codecs)).to(log_step)], 1)
         compact = self.compact(source, log_step)
+        if s.bare:
+            bare = torch.tensor([codec.NAME in s.bare for codec in codecs], device=batch.device)
+            compact = torch.where(bare[:, None, None, None], source, compact)
         with torch.autocast(batch.device.type, enabled=False):  # a codec's arithmetic is exact
             compact = compact.float()
             if self.phase == "real":
@@ -207,6 +230,6 @@ class Method(nn.Module):
 
 
 def told(codecs: list[Codec], steps: Tensor) -> Tensor:
-    """What the networks are told of files of these codecs at these steps: (N, 1) log steps."""
+    """What files of these codecs at these steps say: (N, 1) log steps."""
     rows = [codec.condition(step, ()) for codec, step in zip(codecs, steps.tolist(), strict=True)]
     return torch.from_numpy(np.stack(rows)).float().to(steps.device)

@@ -73,7 +73,7 @@ def export(run: Path, name: str, number: int | None = None, default: bool = Fals
     if learned:
         row |= {"files": files, "sha256": digests}
     else:
-        told = dict.fromkeys([*PAIR, *parts])  # a model that only restores has no compact, but says so
+        told = dict.fromkeys([*PAIR, *parts])  # a model without a compact network says so
         row |= {part: files.get(part, "") for part in told} | {f"{part}_sha256": digests.get(part, "") for part in told}
     training = {
         "recipe": f"{recipe.name or run.name}.toml",
@@ -82,8 +82,7 @@ def export(run: Path, name: str, number: int | None = None, default: bool = Fals
         "seed": recipe.seed,
         **state.get("origin", {}),
     }
-    also = getattr(method.settings, "also", ())
-    own = {f"{codec}-{name}": {"codec": codec} for codec in (row["codec"], *also)} if also else {name: {}}
+    own = {name: {}} if learned else differing(name, method)
     entries = [
         {"name": each, "number": number, "method": recipe.method, **row, **facts, "default": default}
         | {"training": training}
@@ -95,6 +94,27 @@ def export(run: Path, name: str, number: int | None = None, default: bool = Fals
     (zoo / MANIFEST).write_text(written(manifest))
     read_manifest.cache_clear()
     return {entry["name"]: entry["number"] for entry in entries}
+
+
+def differing(name: str, method: Any) -> dict[str, dict[str, Any]]:
+    """The models that a pair of networks is, by name, and what is in the row of each alone."""
+    codecs, which = codecs_of(method)
+    models: dict[str, dict[str, Any]] = {}
+    for codec, place in zip(codecs, which, strict=True):
+        facts = models[f"{codec}-{name}" if place else name] = {"codec": codec}
+        if place:
+            facts["which"] = place
+        if codec in getattr(method.settings, "bare", ()):
+            facts |= {"compact": "", "compact_sha256": ""}
+    return models
+
+
+def codecs_of(method: Any) -> tuple[list[str], list[list[float]]]:
+    """The codecs that a pair of networks is for, and what they are told of which one it is: see corec.models.Model."""
+    codecs = [method.settings.codec, *getattr(method.settings, "also", ())]
+    if len(codecs) == 1:
+        return codecs, [[]]
+    return codecs, [[float(at == place) for place in range(len(codecs))] for at in range(len(codecs))]
 
 
 def pair_parts(method: Any) -> tuple[dict[str, Any], Parts]:
@@ -113,18 +133,21 @@ def pair_parts(method: Any) -> tuple[dict[str, Any], Parts]:
         "shapes": [[round(float(v), 4) for v in shape] for shape in shapes],
         "both_ways": getattr(method, "both_ways", False),
     }
+    if method.compact is None:
+        row["restores"] = True
+    codecs, which = codecs_of(method)
     steps, parts = len(codec_named(settings.codec).condition(settings.steps[0], row["shapes"])), {}
+    told = [torch.tensor([[log_step] * steps + place]) for log_step in (2.5, 3.5, 4.5) for place in which]
     for part, size in (("compact", 64), ("reconstruct", 64 // scale)):
         network = getattr(method, part)
-        if network is None:  # a model that only restores
+        if network is None or (part == "compact" and {*codecs} == {*getattr(settings, "bare", ())}):
             continue
-        sample = (torch.rand(1, planes, size, size), torch.full((1, steps), 3.0))
-        whole = to_onnx(network, *sample)
-        largest, _ = differences(whole, network, planes, size, steps)
+        whole = to_onnx(network, torch.rand(1, planes, size, size), told[0])
+        largest, _ = differences(whole, network, planes, size, told)
         if largest > AGREEMENT:
             raise ModelError(f"{part}: ONNX Runtime and torch differ by {255 * largest:.2f} levels")
         narrow = (narrowed(whole, kind) for kind in NARROW)
-        parts[part] = next((d for d in narrow if differences(d, network, planes, size, steps)[1] <= ROUNDING), whole)
+        parts[part] = next((d for d in narrow if differences(d, network, planes, size, told)[1] <= ROUNDING), whole)
     if getattr(method, "suits", False):
         parts["slope"] = slope_of(parts["reconstruct"], settings.color)
     return row, parts
@@ -276,13 +299,12 @@ def narrowed(data: bytes, kind: str) -> bytes:
     return model.SerializeToString()
 
 
-def differences(data: bytes, network: nn.Module, planes: int, size: int, steps: int) -> tuple[float, float]:
-    """Between ONNX Runtime and torch over sizes and steps, in 0..1: the largest, and the root mean square."""
+def differences(data: bytes, network: nn.Module, planes: int, size: int, told: list[Tensor]) -> tuple[float, float]:
+    """Between ONNX Runtime and torch over sizes and conditions, in 0..1: the largest, and the root mean square."""
     loaded, worst, squares = Network(data, 1), 0.0, []
     for height, width in ((size, size), (2 * size, size), (size, 3 * size)):
-        for log_step in (2.5, 3.5, 4.5):
+        for condition in told:
             image = functional.interpolate(torch.rand(1, planes, 8, 8), (height, width), mode="bicubic")
-            condition = torch.full((1, steps), log_step)
             with torch.no_grad():
                 expected: Tensor = network(image, condition)[0].permute(1, 2, 0)
             error = loaded(image[0].permute(1, 2, 0).numpy(), condition[0].numpy()) - expected.numpy()

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn import functional
 from torch.optim import Adam, Optimizer
 
 from corec.errors import RecipeError
@@ -327,10 +328,15 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 def take_over(method: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Copy the weights whose name and shape agree."""
-    own = method.state_dict()
-    same = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
-    method.load_state_dict(same, strict=False)
+    """Copy the weights whose name and shape agree. Where only a layer's inputs are more, the further ones get zeros."""
+    taken = {}
+    for name, own in method.state_dict().items():
+        weight = weights.get(name, torch.empty(0))
+        if own.shape == weight.shape:
+            taken[name] = weight
+        elif own.ndim == weight.ndim == 2 and len(own) == len(weight) and own.shape[1] > weight.shape[1]:
+            taken[name] = functional.pad(weight, (0, own.shape[1] - weight.shape[1]))
+    method.load_state_dict(taken, strict=False)
 
 
 def save(
