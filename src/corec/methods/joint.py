@@ -11,7 +11,8 @@ term keeps the file worth looking at in a viewer that knows nothing of Corec.
 
 The codec is a differentiable JPEG (training/proxies.py). For other codecs it stands in with flat tables: what they do
 to a picture is also to round the coefficients of a transform. The last part of such a run trains Reconstruct alone, on
-the codec's own files. Networks for several codecs are told which one it is.
+the codec's own files, for the logarithm of the error: there is no rate to weigh, and all steps count alike. Networks
+for several codecs are told which one it is.
 
 Related: Jiang et al. 2017 (arXiv 1708.00838) for the arrangement; Guleryuz et al. 2021, "Sandwiched
 image compression", for training through a codec proxy.
@@ -30,6 +31,8 @@ from corec.methods.layers import Block, Downscale, Upscale, silence
 from corec.training.coding import coded
 from corec.training.proxies import JpegProxy, rgb_from_ycbcr, ycbcr_from_rgb
 
+FLOOR = (0.3 / 255) ** 2
+"""Added to the mean squared error before its logarithm is taken: flat crops have none, and their PSNR no bound."""
 EMBEDDING = 32
 GRID = 32
 """Sides of training crops are multiples of it."""
@@ -216,7 +219,10 @@ class Method(nn.Module):
         error = (restored - batch).square().mean((1, 2, 3))
         rate = bits / (compact.shape[-1] * compact.shape[-2])
         likeness = (compact - self.reduce(source)).square().mean((1, 2, 3))
-        loss = (error + s.rate_weight * (steps / 255).square() * rate + s.likeness_weight * likeness).mean()
+        if self.phase == "real":
+            loss = (error + FLOOR).log10().mean()
+        else:
+            loss = (error + s.rate_weight * (steps / 255).square() * rate + s.likeness_weight * likeness).mean()
         return loss, {
             "psnr": -10 * error.detach().log10().mean(),
             "bpp": bits.detach().mean() / (batch.shape[-1] * batch.shape[-2]),

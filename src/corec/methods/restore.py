@@ -16,12 +16,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from corec.codecs import jpeg
-from corec.methods.joint import Reconstruct
+from corec.methods.joint import FLOOR, Reconstruct
 from corec.training.coding import coded
 from corec.training.proxies import rgb_from_ycbcr, ycbcr_from_rgb
 
-FLOOR = (0.3 / 255) ** 2
-"""Added to the mean squared error: flat crops have none, and their PSNR no bound."""
 GRID = 16
 """Sides of training crops are multiples of it."""
 
