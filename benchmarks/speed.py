@@ -96,21 +96,24 @@ def print_networks(sizes: list[tuple[int, int]], gray: bool, threads: int, runs:
     planes = 1 if gray else 3
     for width, height in sizes:
         reference = Network(rec_cnn(planes), threads)
-        basis = network_seconds(reference, (height, width, planes), 1, 1, runs)
+        basis = network_seconds(reference, (height, width, planes), np.full(1, 3.0), 1, runs)
         print(f"| RecCNN, Jiang et al. 2017 | {width}x{height} | {basis:.2f} | 1 |", flush=True)
         pairs = {m.reconstruct: m for m in models() if m.default and not m.restores and m.color != gray}
         for model in pairs.values():  # several models may share one
+            condition = wrap.told(wrap.bounds(model)[0], model)
             for name, shrink, grow in ((model.compact, 1, model.scale), (model.reconstruct, model.scale, 1)):
+                if not name:
+                    continue
                 shape = (height // shrink, width // shrink, planes)
                 network: wrap.Net = Network((ZOO / name).read_bytes(), threads)
                 if wrap.looks_both_ways(model, height, width):
                     network = wrap.both_ways(network)
-                seconds = network_seconds(network, shape, len(wrap.bounds(model)[0]), grow / shrink, runs)
+                seconds = network_seconds(network, shape, condition, grow / shrink, runs)
                 label = name.removesuffix(".onnx")
                 print(f"| {label} | {width}x{height} | {seconds:.2f} | {seconds / basis:.3f} |", flush=True)
 
 
-def network_seconds(network: wrap.Net, shape: tuple[int, ...], tables: int, ratio: float, runs: int) -> float:
+def network_seconds(network: wrap.Net, shape: tuple[int, ...], condition: np.ndarray, ratio: float, runs: int) -> float:
     """Seconds for one pass over noise of a shape, in the tiles that wrap.py uses.
 
     ratio: the source's size over the target's, as far as the network makes it smaller or larger.
@@ -118,10 +121,9 @@ def network_seconds(network: wrap.Net, shape: tuple[int, ...], tables: int, rati
     source = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
     target = np.empty((round(shape[0] / ratio), round(shape[1] / ratio), shape[2]), np.uint8)
     tile = round(wrap.TILE * min(1, ratio))
-    step = np.full(tables, 3.0)
 
     def work() -> None:
-        wrap.through(network, source, step, target, wrap.unit, wrap.levels, tile)
+        wrap.through(network, source, condition, target, wrap.unit, wrap.levels, tile)
 
     return timed(work, runs)[0]
 

@@ -47,7 +47,7 @@ def test_tiles_do_not_show(gray: bool, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_tiles_overlap_by_more_than_a_network_looks(gray: bool) -> None:
     for model in models():
         if model.color != gray:
-            parts = ["reconstruct"] if model.restores else ["compact", "reconstruct"]
+            parts = ["compact", "reconstruct"] if model.compact else ["reconstruct"]
             assert max(reach_of(model, part) for part in parts) <= wrap.OVERLAP, model.name
 
 

@@ -93,7 +93,7 @@ def reach_of(model: models.Model, part: str) -> float:
     for at in range(192 // pixel, 208 // pixel):
         marked = image.copy()
         marked[0, at] = np.nan
-        result = net(marked, np.full(len(wrap.bounds(model)[0]), 3.0))
+        result = net(marked, wrap.told(np.full(len(wrap.bounds(model)[0]), 3.0), model))
         reached = np.flatnonzero(np.isnan(result).any((0, 2))) * (400 / result.shape[1])
         farthest = max(farthest, at * pixel - reached[0], reached[-1] + 400 / result.shape[1] - (at + 1) * pixel)
     return farthest
