@@ -41,7 +41,7 @@ ROWS = (
     model("zhao2017-color", "zhao2017", 2, color=True),
     model("zhao2018-half", "zhao2018", 2),
     model("zhao2018-full", "zhao2018", 1),
-    model("repair", "restore", 1, compact="", default=True),
+    model("repair", "restore", 1, compact="", restores=True, default=True),
 )
 
 
