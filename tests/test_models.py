@@ -167,10 +167,20 @@ def test_shipped_rows_agree_with_their_codec() -> None:
         assert model.training["seed"] is not None
 
 
+@pytest.fixture
+def new_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder, where models are exported to and looked for."""
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    for module in (models_module, wrap):
+        monkeypatch.setattr(module, "ZOO", folder)
+    read_manifest.cache_clear()
+    yield folder
+    read_manifest.cache_clear()
+
+
 @pytest.mark.filterwarnings("ignore")  # PyTorch's, about its own exporter
-def test_networks_for_several_codecs_are_as_many_models_of_the_same_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_networks_for_several_codecs_are_as_many_models_of_the_same_files(tmp_path: Path, new_zoo: Path) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("torch")
     from corec.methods.joint import Method, Settings
@@ -178,27 +188,17 @@ def test_networks_for_several_codecs_are_as_many_models_of_the_same_files(
 
     settings = {"codec": "webp", "also": ("jpeg2000",), "compact_width": 4, "widths": (4, 6, 8), "color": True}
     save_run(tmp_path, "joint", settings, Method(Settings(**settings)))  # type: ignore[arg-type]
-    zoo = tmp_path / "zoo"
-    zoo.mkdir()
-    for module in (models_module, wrap):
-        monkeypatch.setattr(module, "ZOO", zoo)
-    read_manifest.cache_clear()
-    try:
-        assert export(tmp_path, "all", 7, default=True, zoo=zoo) == {"webp-all": 7, "jpeg2000-all": 8}
-        assert {path.name for path in zoo.iterdir()} == {"manifest.toml", "all.compact.onnx", "all.reconstruct.onnx"}
-        source = picture(40, 51, gray=False)
-        for name, codec in (("webp-all", "webp"), ("jpeg2000-all", "jpeg2000")):
-            made = compress_picture(source, model=name, quality=40)
-            assert (made.model, made.codec) == (name, codec)
-            assert decompress_picture(made.data).pixels.shape == (40, 51, 3)
-    finally:
-        read_manifest.cache_clear()
+    assert export(tmp_path, "all", 7, default=True, zoo=new_zoo) == {"webp-all": 7, "jpeg2000-all": 8}
+    assert {path.name for path in new_zoo.iterdir()} == {"manifest.toml", "all.compact.onnx", "all.reconstruct.onnx"}
+    source = picture(40, 51, gray=False)
+    for name, codec in (("webp-all", "webp"), ("jpeg2000-all", "jpeg2000")):
+        made = compress_picture(source, model=name, quality=40)
+        assert (made.model, made.codec) == (name, codec)
+        assert decompress_picture(made.data).pixels.shape == (40, 51, 3)
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch's, about its own exporter
-def test_networks_know_the_codec_and_pictures_may_reach_it_as_they_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_networks_know_the_codec_and_pictures_may_reach_it_as_they_are(tmp_path: Path, new_zoo: Path) -> None:
     pytest.importorskip("onnx")
     torch = pytest.importorskip("torch")
     from corec.methods.joint import Method, Settings
@@ -211,31 +211,20 @@ def test_networks_know_the_codec_and_pictures_may_reach_it_as_they_are(
         for parameter in method.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     save_run(tmp_path, "joint", settings, method)
-    zoo = tmp_path / "zoo"
-    zoo.mkdir()
-    for module in (models_module, wrap):
-        monkeypatch.setattr(module, "ZOO", zoo)
-    read_manifest.cache_clear()
-    try:
-        export(tmp_path, "all", zoo=zoo)
-        bare, other = model_named("bpg-all"), model_named("jpeg2000-all")
-        assert (bare.which, other.which) == ((1, 0), (0, 1))
-        assert not bare.compact and not bare.restores and other.compact
-        source = picture(40, 48, gray=False)
-        straight = wrap.levels(color.ycbcr_from_rgb(source.pixels))
-        assert (wrap.compacted(source, bare, 20.0) == straight).all()
-        assert (wrap.compacted(source, other, 20.0) != straight).any()
-        made = [np.empty((40, 48, 3), np.uint8) for _ in range(2)]
-        for pixels, which in zip(made, (bare, replace(bare, which=other.which)), strict=True):
-            wrap.reconstruct(straight, np.array([3.0]), which, pixels, None)
-        assert (made[0] != made[1]).any()
-        assert decompress_picture(compress_picture(source, model="bpg-all", quality=40).data).pixels.shape == (
-            40,
-            48,
-            3,
-        )
-    finally:
-        read_manifest.cache_clear()
+    export(tmp_path, "all", zoo=new_zoo)
+    bare, other = model_named("bpg-all"), model_named("jpeg2000-all")
+    assert (bare.which, other.which) == ((1, 0), (0, 1))
+    assert not bare.compact and not bare.restores and other.compact
+    source = picture(40, 48, gray=False)
+    straight = wrap.levels(color.ycbcr_from_rgb(source.pixels))
+    assert (wrap.compacted(source, bare, 20.0) == straight).all()
+    assert (wrap.compacted(source, other, 20.0) != straight).any()
+    made = [np.empty((40, 48, 3), np.uint8) for _ in range(2)]
+    for pixels, which in zip(made, (bare, replace(bare, which=other.which)), strict=True):
+        wrap.reconstruct(straight, np.array([3.0]), which, pixels, None)
+    assert (made[0] != made[1]).any()
+    made_again = decompress_picture(compress_picture(source, model="bpg-all", quality=40).data)
+    assert made_again.pixels.shape == source.pixels.shape
 
 
 def test_bare_codecs_are_some_of_those_of_full_size() -> None:

@@ -25,11 +25,6 @@ class Seen(NamedTuple):
     slope: np.ndarray
     """How much it rises with every sample: of the image's shape."""
 
-    @property
-    def error(self) -> float:
-        """The whole error."""
-        return float(self.errors.sum())
-
 
 def better(change: np.ndarray) -> np.ndarray:
     """Where changes were for the better, by what they did to each place (h, w) and around it: bool (h, w)."""
