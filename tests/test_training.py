@@ -22,7 +22,7 @@ from corec.picture import read_picture
 from corec.training import loop
 from corec.training.data import Photographs, cut
 from corec.training.loop import build, learning_rate, train
-from corec.training.recipe import RECIPES, Recipe, fill, read_recipe
+from corec.training.recipe import Recipe, fill
 
 pytestmark = pytest.mark.usefixtures("usual_arithmetic")
 
@@ -276,53 +276,6 @@ def test_learning_rate_warms_up_and_falls_to_zero() -> None:
     assert 95 <= top <= 100
     assert rates[:top] == sorted(rates[:top]) and rates[top:] == sorted(rates[top:], reverse=True)
     assert learning_rate(replace(recipe, warm_up=0), 0) == pytest.approx(2e-3)
-
-
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
-def test_shipped_recipes_build(path: Path) -> None:
-    recipe = read_recipe(path.stem)
-    assert recipe == read_recipe(path)
-    method = build(recipe)
-    assert sum(p.numel() for p in method.parameters()) < 4e6  # a byte each, as int8: at most 4 MB a model
-    assert not recipe.start_from or (RECIPES / f"{recipe.start_from}.toml").exists()
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("metod = 'joint'", "unknown key 'metod'"),
-        ("method = 'joint'", "missing one of settings, steps"),
-        ("method = 'joint'\nsteps = '9'\nsettings = {}", "steps must be int, not '9'"),
-        ("method = 'joint'\nsteps = true\nsettings = {}", "steps must be int, not True"),
-        ("method = 'joint'\nsteps = 0\nsettings = {}", "at least 1"),
-        ("method = 'joint'\nsteps = 9\ncrop = 16\nsettings = {}", "at least 32"),
-        ("method = 'joint'\nsteps = 9\ncrop = 48\nsettings = {}", "multiple of 32 for the method joint"),
-        ("method = 'jiang2017'\nsteps = 9\ncrop = 40\nsettings = {}", "multiple of 16 for the method jiang2017"),
-        ("method = 'none'\nsteps = 9\nsettings = {}", "no method 'none'"),
-        ("method = 'layers'\nsteps = 9\nsettings = {}", "no method 'layers'"),
-        ("method = '../x'\nsteps = 9\nsettings = {}", "no method"),
-        ("method = 'joint'\nsteps = 9\nsettings = {}\nseed = -1", "warm_up and seed must be"),
-        ("method = 'joint'\nsteps = 9\nsettings = {}\nwarm_up = -3", "warm_up and seed must be"),
-        ("method = 'joint'\nsteps = 9\nsettings = {}\naverage = 3.0", "average one from 0 on and below 1"),
-        ("method = 'joint'\nsteps = 9\nsettings = {}\nlearning_rate = nan", "learning_rate must be a number"),
-        ("method = 'joint'\nsteps = 9\nsettings = {colour = true}", "unknown key 'colour'"),
-        ("method = 'joint'\nsteps = 9\nsettings = {widths = [1, 2]}", "widths must be"),
-        ("method = 'joint'\nsteps = 9\nsettings = {steps = [8, 'x']}", "steps must be"),
-        ("method = ", "not TOML"),
-    ],
-)
-def test_a_wrong_recipe_is_refused_with_its_reason(text: str, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "recipe.toml"
-    path.write_text(text)
-    with pytest.raises(RecipeError, match=message):
-        build(read_recipe(path))
-
-
-def test_an_unknown_recipe_names_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="joint-jpeg-half-gray"):
-        read_recipe("joint-jpeg")
-    with pytest.raises(RecipeError, match="cannot be read"):
-        read_recipe(tmp_path)
 
 
 def test_a_recipe_survives_being_stored(whole: Path) -> None:
