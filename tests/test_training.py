@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -208,13 +209,27 @@ def test_a_run_can_start_from_the_weights_of_another(whole: Path, pictures: Path
         train(replace(second, start_from="missing"), pictures, tmp_path / "third")
 
 
-def test_inputs_that_a_layer_did_not_have_begin_at_zero() -> None:
-    old, new, other = torch.nn.Linear(2, 3), torch.nn.Linear(4, 3), torch.nn.Linear(4, 5)
-    kept = other.weight.clone()
-    for layer in (new, other):
-        loop.take_over(layer, old.state_dict())
-    assert torch.equal(new.weight[:, :2], old.weight) and not new.weight[:, 2:].any()
-    assert torch.equal(new.bias, old.bias) and torch.equal(other.weight, kept)
+def network(inputs: int, width: int) -> torch.nn.Module:
+    conv = torch.nn.Conv2d
+    return torch.nn.Sequential(OrderedDict(head=conv(inputs, 4, 1), inner=conv(4, width, 3), outer=conv(width, 4, 3)))
+
+
+def test_a_wider_network_begins_as_what_it_starts_from() -> None:
+    old, new = network(2, 6), network(2, 9)
+    further = new.inner.weight[6:].clone()
+    loop.take_over(new, old.state_dict())
+    image = torch.rand(1, 2, 9, 9)
+    torch.testing.assert_close(new(image), old(image))
+    assert torch.equal(new.inner.weight[6:], further) and further.any()
+
+
+def test_a_wider_network_takes_no_narrower_ends() -> None:
+    old, new = network(2, 6), network(3, 5)
+    kept = {name: weight.clone() for name, weight in new.state_dict().items()}
+    loop.take_over(new, old.state_dict())
+    same = {"head.bias", "outer.bias"}
+    for name, weight in new.state_dict().items():
+        assert torch.equal(weight, old.state_dict()[name] if name in same else kept[name])
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(pictures: Path, tmp_path: Path) -> None:

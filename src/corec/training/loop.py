@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn import functional
 from torch.optim import Adam, Optimizer
 
 from corec.errors import RecipeError
@@ -32,6 +31,8 @@ LOG_STEPS = 50
 VALIDATION_PICTURES = 32
 FIRST_LOOK = 256
 """Crops from which a method may compute where it starts."""
+ENDS = {"head", "tail"}
+"""What networks call their first and last layers."""
 AHEAD = 8
 """Batches that are made while a step is being computed: on a GPU it may take less time than making one."""
 
@@ -328,15 +329,27 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 def take_over(method: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Copy the weights whose name and shape agree. Where only a layer's inputs are more, the further ones get zeros."""
+    """Copy weights by name, into wider layers too: further outputs start as they are, further inputs with zeros, so that
+    what is new has no part, at first, in what there was. The layers at a network's ends are taken whole or not at all:
+    with other planes they are for something else.
+    """
     taken = {}
     for name, own in method.state_dict().items():
         weight = weights.get(name, torch.empty(0))
         if own.shape == weight.shape:
             taken[name] = weight
-        elif own.ndim == weight.ndim == 2 and len(own) == len(weight) and own.shape[1] > weight.shape[1]:
-            taken[name] = functional.pad(weight, (0, own.shape[1] - weight.shape[1]))
+        elif fits_into(weight, own) and not ENDS & set(name.split(".")):
+            taken[name] = own.clone()
+            if own.ndim > 1:
+                taken[name][: len(weight), weight.shape[1] :] = 0
+            taken[name][tuple(slice(side) for side in weight.shape)] = weight
     method.load_state_dict(taken, strict=False)
+
+
+def fits_into(weight: Tensor, other: Tensor) -> bool:
+    """Whether a layer's weight is one of a wider layer with the same kernels."""
+    sides = list(zip(weight.shape, other.shape, strict=False))
+    return weight.ndim == other.ndim and all(a <= b for a, b in sides) and weight.shape[2:] == other.shape[2:]
 
 
 def save(
