@@ -15,13 +15,14 @@ from typing import NamedTuple
 import numpy as np
 
 from corec.codecs import jpeg
+from corec.codecs.base import Shapes
 from corec.codecs.trellis import WEIGHT
 from corec.color import ycbcr_from_rgb
 from corec.models import Model
 from corec.picture import Picture
 from corec.tiles import pad
-from corec.view import View, better
-from corec.wrap import envelope_of, looks_both_ways, networks_behind, rows_as_columns, told, unit
+from corec.view import Seen, View, better
+from corec.wrap import looks_both_ways, networks_behind, rows_as_columns, told, unit
 
 STEEP = {1: 0.9, 2: 4.6}
 """By scale: how many times a sample's squared change the error grows by, in pixels of the picture."""
@@ -37,7 +38,7 @@ CHEAPEST, DEAREST = 0.7, 3.0
 FITTINGS, STRICTEST = 6, 100.0
 """Files that are written to meet the size in the end, if the rounds made it too large: with all bits at a higher price,
 and with parts of the first file instead of those that save too little; and the highest price for that."""
-Counted = Callable[[bytes], bytes]
+Written = Callable[[bytes], bytes]
 
 
 class Tried(NamedTuple):
@@ -57,55 +58,54 @@ class Tried(NamedTuple):
         return float(self.errors.sum())
 
 
-def suited(data: bytes, picture: Picture, model: Model, step: float, size: int, rounds: int, counted: Counted) -> bytes:
-    """A file at most as large as `size` bytes whose picture is nearer than that of `data`, or `data` itself.
+class Suit:
+    """A file on its way to suit its picture."""
 
-    data: of the picture, by the model, at a step. counted is given every file that is written, and gives it back.
-    """
-    view, random = view_of(picture, model, step), np.random.default_rng(0)
-    bit = WEIGHT * step**2 * STEEP[model.scale]
-    """The error that a bit is worth."""
+    def __init__(
+        self,
+        data: bytes,
+        view: Callable[[np.ndarray], Seen],
+        step: float,
+        scale: int,
+        shapes: Shapes,
+        written: Written = lambda data: data,
+    ) -> None:
+        """data: by corec.codecs.jpeg, at a step and with such shapes, of a picture `scale` times as large as its image.
 
-    def coded(image: np.ndarray, price: float, moved: np.ndarray) -> bytes:
-        data = jpeg.recode(image, step, model.shapes, price, moved)
-        return counted(jpeg.embed(data, envelope_of(picture, model, step, image)))
+        view: what is seen of a decoded image (H, W, C), in 0..1. written: makes a whole file of one of the codec's.
+        """
+        self.view, self.step, self.scale, self.shapes, self.written = view, step, scale, shapes, written
+        self.bit = WEIGHT * step**2 * STEEP[scale]
+        """The error that a bit is worth."""
+        self.random, self.share = np.random.default_rng(0), 1.0
+        self.first = self.best = self.tried(data)
+        height, width = self.best.image.shape[:2]
+        self.parts = -(-height // BLOCK), -(-width // BLOCK)
 
-    def tried(data: bytes) -> Tried:
-        seen = view(unit(jpeg.decode(data)[0]))
-        return Tried(data, jpeg.samples(data), 255**2 * seen.errors, 255 * seen.slope)
+    def rounds(self, count: int, size: int) -> None:
+        """Go so many rounds, with a file of about so many bytes in view."""
+        for _ in range(count):
+            best, moved = self.best, self.random.random(self.parts) < self.share
+            aim = best.image - self.within(moved) * best.slope / (2 * STEEP[self.scale])
+            price = min(DEAREST, max(CHEAPEST, (len(best.data) / size) ** DEARER))
+            new = self.tried(self.coded(np.clip(np.rint(aim), 0, 255).astype(np.uint8), price, moved))
+            self.share *= BOLD if self.change(new, best, price).sum() < 0 else CAREFUL
+            self.best = self.mixed(new, best, price)
 
-    first = best = tried(data)
-    height, width = best.image.shape[:2]
-    parts = [-(-extent // BLOCK) for extent in (height, width)]
+    def fitted(self, size: int) -> bytes:
+        """The best file of at most so many bytes that is found now: the first one, at worst."""
+        files = [self.best.data]
+        if len(self.best.data) > size:
+            everywhere = np.ones(self.parts, bool)
+            files = [
+                self.fitting(size, lambda price: self.coded(self.best.image, price, everywhere), DEAREST),
+                self.fitting(size, lambda price: self.mixed(self.best, self.first, price).data, STRICTEST),
+            ]
+        return min((self.first, *map(self.tried, files)), key=lambda one: one.error).data
 
-    def change(new: Tried, old: Tried, price: float) -> np.ndarray:
-        """What becomes of parts, in bits, from one file to another."""
-        more, less = (jpeg.bits(one.image, step, model.shapes) for one in (new, old))
-        return by_part(new.errors - old.errors) / bit + price * (more - less)
-
-    def within(moved: np.ndarray) -> np.ndarray:
-        """Which pixels of the image lie in some of its parts: bool (H, W, 1)."""
-        return np.asarray(moved.repeat(BLOCK, 0).repeat(BLOCK, 1)[:height, :width, None])
-
-    def mixed(new: Tried, old: Tried, price: float) -> Tried:
-        """A file that is the new one where that is better, if bits are worth so much more, and else the old one; and
-        about what becomes of it."""
-        where = within(better(change(new, old, price)))
-        image, slope = (np.where(where, *pair) for pair in ((new.image, old.image), (new.slope, old.slope)))
-        return Tried(coded(image, 1.0, none), image, np.where(where[..., 0], new.errors, old.errors), slope)
-
-    none, share = np.zeros(parts, bool), 1.0
-    for _ in range(rounds):
-        moved = random.random(parts) < share
-        aim = best.image - within(moved) * best.slope / (2 * STEEP[model.scale])
-        price = min(DEAREST, max(CHEAPEST, (len(best.data) / size) ** DEARER))
-        new = tried(coded(np.clip(np.rint(aim), 0, 255).astype(np.uint8), price, moved))
-        share *= BOLD if change(new, best, price).sum() < 0 else CAREFUL
-        best = mixed(new, best, price)
-
-    def fitting(write: Callable[[float], bytes], dearest: float) -> bytes:
-        """What is written at about the lowest price of a bit at which it fits; `data` if nothing does."""
-        low, high, found = 1.0, dearest, data
+    def fitting(self, size: int, write: Callable[[float], bytes], dearest: float) -> bytes:
+        """What is written at about the lowest price of a bit at which it fits; the first file if nothing does."""
+        low, high, found = 1.0, dearest, self.first.data
         for _ in range(FITTINGS):
             price = (low * high) ** 0.5
             smaller = write(price)
@@ -115,14 +115,44 @@ def suited(data: bytes, picture: Picture, model: Model, step: float, size: int, 
                 high, found = price, smaller
         return found
 
-    files = [best.data]
-    if len(best.data) > size:
-        everywhere = np.ones(parts, bool)
-        files = [
-            fitting(lambda price: coded(best.image, price, everywhere), DEAREST),
-            fitting(lambda price: mixed(best, first, price).data, STRICTEST),
-        ]
-    return min((first, *map(tried, files)), key=lambda one: one.error).data
+    def coded(self, image: np.ndarray, price: float, moved: np.ndarray) -> bytes:
+        """A file of an image that has changed in some parts; bits are worth so much more than usually there."""
+        return self.written(jpeg.recode(image, self.step, self.shapes, price, moved))
+
+    def tried(self, data: bytes) -> Tried:
+        """A file, decoded and seen."""
+        seen = self.view(unit(jpeg.decode(data)[0]))
+        return Tried(data, jpeg.samples(data), 255**2 * seen.errors, 255 * seen.slope)
+
+    def change(self, new: Tried, old: Tried, price: float) -> np.ndarray:
+        """What becomes of parts, in bits, from one file to another."""
+        more, less = (jpeg.bits(one.image, self.step, self.shapes) for one in (new, old))
+        return by_part(new.errors - old.errors) / self.bit + price * (more - less)
+
+    def mixed(self, new: Tried, old: Tried, price: float) -> Tried:
+        """A file that is the new one where that is better, if bits are worth so much more, and else the old one; and
+        about what becomes of it."""
+        where = self.within(better(self.change(new, old, price)))
+        image, slope = (np.where(where, *pair) for pair in ((new.image, old.image), (new.slope, old.slope)))
+        nowhere = np.zeros(self.parts, bool)
+        return Tried(self.coded(image, 1.0, nowhere), image, np.where(where[..., 0], new.errors, old.errors), slope)
+
+    def within(self, parts: np.ndarray) -> np.ndarray:
+        """Which pixels of the image lie in some of its parts: bool (H, W, 1)."""
+        height, width = self.best.image.shape[:2]
+        return np.asarray(parts.repeat(BLOCK, 0).repeat(BLOCK, 1)[:height, :width, None])
+
+
+def suited(data: bytes, picture: Picture, model: Model, step: float, size: int, rounds: int, counted: Written) -> bytes:
+    """A file at most as large as `size` bytes whose picture is nearer than that of `data`, or `data` itself.
+
+    data: of the picture, by the model, at a step. counted is given every file that is written, and gives it back.
+    """
+    envelope = jpeg.extract(data) or b""
+    view = view_of(picture, model, step)
+    suit = Suit(data, view, step, model.scale, model.shapes, lambda file: counted(jpeg.embed(file, envelope)))
+    suit.rounds(rounds, size)
+    return suit.fitted(size)
 
 
 def by_part(errors: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ image compression", for training through a codec proxy.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,8 +29,10 @@ from torch.nn import functional as F
 from corec.codecs.base import Codec, codec_named
 from corec.errors import RecipeError
 from corec.methods.layers import Block, Downscale, Upscale, silence
+from corec.suit import Suit
 from corec.training.coding import coded
 from corec.training.proxies import JpegProxy, rgb_from_ycbcr, ycbcr_from_rgb
+from corec.view import Seen
 
 FLOOR = (0.3 / 255) ** 2
 """Added to the mean squared error before its logarithm is taken: flat crops have none, and their PSNR no bound."""
@@ -136,6 +139,8 @@ class Settings:
     """Those of all its codecs that get pictures as they are, of full size: what is trained is Reconstruct alone."""
     real: float = 0.0
     """Share of the run, at its end, that trains Reconstruct alone on the codec's own files."""
+    rounds: int = 0
+    """In which these files are suited to their pictures first, as compress does: see corec.suit. JPEG's only."""
     compact_width: int = 32
     compact_blocks: int = 2
     widths: tuple[int, int, int] = (32, 96, 128)
@@ -147,6 +152,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.bare and (self.half or not {*self.bare} <= {self.codec, *self.also}):
             raise RecipeError("bare may name codecs of a recipe that is not for half size")
+        if self.rounds and (self.codec, *self.also) != ("jpeg",):
+            raise RecipeError("rounds suit files of JPEG alone")
 
 
 class Method(nn.Module):
@@ -171,6 +178,7 @@ class Method(nn.Module):
         jpeg = settings.codec == "jpeg"
         conditions = planes // 2 + 1 if jpeg else 1, len((settings.codec, *settings.also)) if settings.also else 0
         self.settings = settings
+        self.scale = 2 if settings.half else 1
         self.phase = "joint"
         self.compact = Compact(planes, settings.half, settings.compact_width, settings.compact_blocks, *conditions)
         self.reconstruct = Reconstruct(planes, settings.half, settings.widths, *conditions)
@@ -204,21 +212,26 @@ class Method(nn.Module):
         if s.bare:
             bare = torch.tensor([codec.NAME in s.bare for codec in codecs], device=batch.device)
             compact = torch.where(bare[:, None, None, None], source, compact)
-        with torch.autocast(batch.device.type, enabled=False):  # a codec's arithmetic is exact
-            compact = compact.float()
-            if self.phase == "real":
-                shapes, levels = self.shapes().tolist(), steps.tolist()
-                decoded, bits, _ = coded(
-                    compact, lambda image, index: codecs[index].encode(image, levels[index], shapes)
-                )
-            else:
-                decoded, bits = self.proxy(compact, tables)
-        restored = self.reconstruct(decoded, log_step).float()
-        if s.color:
-            restored = rgb_from_ycbcr(restored)
+        if self.phase == "real":
+            shapes, levels = self.shapes().tolist(), steps.tolist()
+
+            def file(image: np.ndarray, index: int) -> bytes:
+                data = codecs[index].encode(image, levels[index], shapes)
+                if not s.rounds:
+                    return data
+                view = partial(self.view, picture=batch[index], log_step=log_step[index])
+                suit = Suit(data, view, levels[index], self.scale, shapes)
+                suit.rounds(s.rounds, len(data))
+                return suit.best.data
+
+            decoded, bits, _ = coded(compact, file)
+        else:
+            with torch.autocast(batch.device.type, enabled=False):  # a codec's arithmetic is exact
+                decoded, bits = self.proxy(compact.float(), tables)
+        restored = self.restored(decoded, log_step)
         error = (restored - batch).square().mean((1, 2, 3))
         rate = bits / (compact.shape[-1] * compact.shape[-2])
-        likeness = (compact - self.reduce(source)).square().mean((1, 2, 3))
+        likeness = (compact.float() - self.reduce(source)).square().mean((1, 2, 3))
         if self.phase == "real":
             loss = (error + FLOOR).log10().mean()
         else:
@@ -228,6 +241,20 @@ class Method(nn.Module):
             "bpp": bits.detach().mean() / (batch.shape[-1] * batch.shape[-2]),
             "likeness": -10 * likeness.detach().mean().log10(),
         }
+
+    def restored(self, decoded: Tensor, log_step: Tensor) -> Tensor:
+        """Decoded images (N, 1 or 3, h, w), luma or YCbCr -> pictures (N, 1 or 3, H, W), luma or RGB."""
+        pictures = self.reconstruct(decoded, log_step).float()
+        return rgb_from_ycbcr(pictures) if self.settings.color else pictures
+
+    def view(self, image: np.ndarray, picture: Tensor, log_step: Tensor) -> Seen:
+        """What Reconstruct makes of a decoded image (h, w, 1 or 3) in 0..1, beside its picture (1 or 3, H, W)."""
+        with torch.enable_grad():
+            decoded = torch.from_numpy(image).to(picture.device).permute(2, 0, 1)[None].requires_grad_()
+            errors = (self.restored(decoded, log_step[None])[0] - picture).square().mean(0)
+            (slope,) = torch.autograd.grad(errors.sum(), decoded)
+        errors = F.avg_pool2d(errors.detach()[None], self.scale)[0] * self.scale**2
+        return Seen(errors.numpy(force=True), slope[0].permute(1, 2, 0).numpy(force=True))
 
     def draw_steps(self, count: int, generator: torch.Generator) -> Tensor:
         """Quantiser steps for a batch, log-uniform over the range of the settings."""

@@ -329,9 +329,9 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 def take_over(method: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Copy weights by name, into wider layers too: further outputs start as they are, further inputs with zeros, so that
-    what is new has no part, at first, in what there was. The layers at a network's ends are taken whole or not at all:
-    with other planes they are for something else.
+    """Copy weights by name, into wider layers too: further outputs start as they are, further inputs with zeros, so
+    that what is new has no part, at first, in what there was. The layers at a network's ends are taken whole or not at
+    all: with other planes they are for something else.
     """
     taken = {}
     for name, own in method.state_dict().items():
