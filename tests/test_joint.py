@@ -1,0 +1,50 @@
+"""Training the joint networks on files that are suited to their pictures."""
+
+import numpy as np
+import pytest
+import torch
+
+from corec.errors import RecipeError
+from corec.methods import joint
+from corec.suit import Suit
+
+
+def method(half: bool, color: bool, rounds: int) -> joint.Method:
+    torch.manual_seed(1)
+    made = joint.Method(joint.Settings(color=color, half=half, real=1.0, rounds=rounds, widths=(8, 12, 16)))
+    torch.nn.init.normal_(made.reconstruct.tail.weight, std=0.03)
+    made.begin(0.0)
+    return made
+
+
+@pytest.mark.parametrize(("half", "color"), [(True, False), (False, True)])
+def test_a_view_tells_the_slope_of_its_errors(half: bool, color: bool) -> None:
+    made, planes = method(half, color, 1), 3 if color else 1
+    random = np.random.default_rng(1)
+    image = random.random((32, 32, planes), np.float32)
+    picture, log_step = torch.rand(planes, 32 * made.scale, 32 * made.scale), torch.full((1 + color,), 3.0)
+    seen = made.view(image, picture, log_step)
+    assert seen.errors.shape == (32, 32) and seen.slope.shape == image.shape
+    change = np.float32(1e-3) * random.standard_normal(image.shape, np.float32)
+    more, less = (made.view(image + sign * change, picture, log_step).errors.sum() for sign in (1, -1))
+    assert (more - less) / 2 == pytest.approx(float((seen.slope * change).sum()), rel=0.02)
+    with torch.no_grad():
+        restored = made.restored(torch.from_numpy(image.transpose(2, 0, 1)[None]), log_step[None])[0]
+    assert seen.errors.sum() == pytest.approx(float((restored - picture).square().mean(0).sum()), rel=1e-4)
+
+
+def test_every_other_file_is_suited(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Suit] = []
+    monkeypatch.setattr(joint, "Suit", lambda *facts: made.append(Suit(*facts)) or made[-1])
+    batch, steps = torch.rand(4, 1, 32, 32), torch.full((4,), 20.0)
+    loss, facts = method(False, False, 2)(batch, steps)
+    assert len(made) == 2 and all(suit.best is not suit.first for suit in made)
+    assert all(suit.best.error < suit.first.error for suit in made)
+    loss.backward()
+    plain = method(False, False, 0)(batch, steps)[1]
+    assert facts["psnr"] > plain["psnr"] and len(made) == 2
+
+
+def test_rounds_are_for_jpeg_files() -> None:
+    with pytest.raises(RecipeError, match="JPEG alone"):
+        joint.Settings(codec="webp", rounds=1)
