@@ -123,13 +123,14 @@ class TestFiles:
         assert (status, out, len(err)) == (1, [], 1)
         assert not Path("q").exists()
 
-    def test_two_sources_for_one_target_stop_all(self, run: Run) -> None:
-        photo(Path("x/a.png"))
-        photo(Path("y/a.bmp"))
-        status, out, err = run("compress", "x/a.png", "y/a.bmp", "-o", "z")
-        assert (status, out, len(err)) == (1, [], 1)
-        assert "x/a.png" in err[0] and "y/a.bmp" in err[0]
-        assert not Path("z").exists()
+    def test_the_second_of_two_sources_for_one_target_is_left_out(self, run: Run) -> None:
+        for name in ("p/a.bmp", "p/a.png", "p/b.png"):
+            photo(Path(name))
+        for force in ([], ["--force"]):
+            status, out, err = run("compress", "p", "p/a.bmp", "-o", "q", *force)
+            assert status == 1 and len(out) == 2 and len(err) == 1
+            assert files(Path("q")) == {"a.jpg", "b.jpg"}
+            assert err[0].startswith("corec: p/a.png: p/a.bmp becomes q/a.jpg already")
 
     def test_several_sources_need_a_folder(self, run: Run) -> None:
         photo(Path("a.png"))

@@ -35,7 +35,7 @@ def each(jobs: list[Job], work: Callable[[Job, Tell], dict[str, Any]], force: bo
             tell(0.0)
             began = time.perf_counter()
             try:
-                check_target(job.target, sources, force)
+                check_target(job.target, sources, force, job.taken)
                 facts = work(job, tell)
             except (CorecError, MemoryError) as error:
                 complain(told_of(job.source, error))

@@ -21,6 +21,8 @@ class Job:
 
     source: Path
     target: Path
+    taken: Path | None = None
+    """An earlier source that has the same target."""
 
 
 def plan(sources: Sequence[Path], destination: str, suffix: str, endings: Iterable[str] = PICTURES) -> list[Job]:
@@ -29,8 +31,8 @@ def plan(sources: Sequence[Path], destination: str, suffix: str, endings: Iterab
     A folder stands for the files directly in it and below whose names end in one of endings. The
     destination is a folder, where the sources' names (below a folder: their relative paths) are kept with the
     new suffix, unless there is one source, a file, and the destination neither is a folder nor
-    ends in a slash. A source need not exist. Raises FileError for two sources with the same target, an
-    empty folder, or a destination that cannot be meant.
+    ends in a slash. A source need not exist. Raises FileError for an empty folder, or a destination that cannot be
+    meant.
     """
     if not is_folder(sources, destination):
         return [Job(sources[0], Path(destination))]
@@ -43,17 +45,18 @@ def plan(sources: Sequence[Path], destination: str, suffix: str, endings: Iterab
         )
     endings = frozenset(endings)
     known = PICTURES | endings
-    taken: dict[Path, Path] = {}
+    jobs: dict[Path, Job] = {}
+    clashes = []
     for source in sources:
         found = below(source, endings, folder) if os.path.isdir(source) else [(source, Path(source.name))]
         if not found:
             raise FileError(f"the folder {source} has no file that ends in {', '.join(sorted(endings))}")
         for path, name in found:
             target = folder / renamed(name, suffix, known)
-            if target in taken and not same(taken[target], path):
-                raise FileError(f"{taken[target]} and {path} would both become {target}")
-            taken[target] = path
-    return [Job(source, target) for target, source in taken.items()]
+            first = jobs.setdefault(target, Job(path, target)).source
+            if not same(first, path):
+                clashes.append(Job(path, target, first))
+    return [*jobs.values(), *clashes]
 
 
 def is_folder(sources: Sequence[Path], destination: str) -> bool:
@@ -97,8 +100,10 @@ def same(one: Path, other: Path) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
-def check_target(target: Path, sources: frozenset[str], force: bool) -> None:
+def check_target(target: Path, sources: frozenset[str], force: bool, taken: Path | None = None) -> None:
     """Refuse a target that must not be written; sources are real paths. Raises FileError."""
+    if taken:
+        raise FileError(f"{taken} becomes {target} already; give this one another place")
     if os.path.realpath(target) in sources:
         raise FileError(f"{target} is itself a source")
     if os.path.exists(target) and not os.path.isfile(target):

@@ -51,12 +51,12 @@ def code_lengths(levels: np.ndarray) -> tuple[np.ndarray, float]:
     ends = (last < 62).sum()
     total = counts.sum() + long_runs + ends + 20
 
-    def bits(count: np.ndarray) -> np.ndarray:
+    def length(count: np.ndarray) -> np.ndarray:
         return np.clip(np.log2(total / (count + 0.2)), 1, 16)
 
     run = np.arange(63)
-    table = bits(counts)[run % 16] + bits(long_runs) * (run // 16)[:, None] + np.arange(12)
-    return table, float(bits(ends))
+    table = length(counts)[run % 16] + length(long_runs) * (run // 16)[:, None] + np.arange(12)
+    return table, float(length(ends))
 
 
 def bits(levels: np.ndarray) -> np.ndarray:
