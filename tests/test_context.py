@@ -29,10 +29,10 @@ from corec.training.proxies import enlarge_chroma
 from corec.training.tables import packed
 
 
-def method_for(color: bool) -> Method:
+def method_for(color: bool, rounds: int = 0) -> Method:
     """One whose contexts have much to say."""
     torch.manual_seed(1)
-    method: Method = build(replace(CONTEXT, settings={**CONTEXT.settings, "color": color})).eval()
+    method: Method = build(replace(CONTEXT, settings={**CONTEXT.settings, "color": color, "rounds": rounds})).eval()
     method.start_with(smooth(8, 3 if color else 1))
     with torch.no_grad():
         for parameter in method.contexts.parameters():
@@ -136,6 +136,24 @@ def test_training_tells_the_facts_of_finished_networks() -> None:
     assert float(loss.detach()) == pytest.approx(float(finished[0]), rel=1e-4)
     for name, fact in finished[1].items():
         assert float(facts[name]) == pytest.approx(float(fact), rel=1e-4)
+
+
+@pytest.mark.parametrize("color", [True, False])
+def test_every_other_crop_is_refined(color: bool) -> None:
+    planes = 3 if color else 1
+    batch = (smooth(3, planes) + 0.05 * torch.randn(3, planes, 128, 128)).clamp(0, 1)
+    level = torch.tensor([4.0, 4.0, 6.0])
+    losses = []
+    for rounds in (0, 2):
+        method = method_for(color, rounds)
+        with torch.no_grad():
+            torch.nn.init.normal_(method.reconstruct.tail.weight, std=0.02)
+            losses.append([float(method(batch[at:], level[at:])[0]) for at in range(3)])
+            changed = method.changes(torch.full((3, ENDS[planes][-1], 8, 8), 0.7), batch, level)
+    assert [bool(change.any()) for change in changed] == [True, False, True]
+    assert all(after < before for before, after in zip(*losses, strict=True))
+    method.train()(batch, level)[0].backward()
+    assert all(parameter.grad is not None for parameter in method.parameters())
 
 
 def test_the_end_of_a_run_trains_contexts_and_density_alone() -> None:

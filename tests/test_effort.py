@@ -1,5 +1,7 @@
 """Rounds that suit files to their pictures: .jpg files and .corec files, by shipped models."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from tiny import picture
@@ -10,6 +12,7 @@ from corec.codecs import jpeg
 from corec.errors import CodecError, ModelError
 from corec.learned import codec, refine
 from corec.learned.codec import Latents, read
+from corec.learned.coder import bits_of
 from corec.models import Learned, learned, learned_named, model_named, models
 from corec.picture import Picture
 from corec.pipeline import compress_picture, decompress_picture
@@ -117,7 +120,7 @@ def test_moves_lower_the_cost_they_foretell(model: Learned) -> None:
     slope = np.zeros((4, 2, 2))
     slope[1], slope[2], slope[3] = -1000, 1000, -1.5
     tried = refine.Tried(means, symbols, numbers, means, slope, np.zeros((2, 2)))
-    move = refine.moves(tried, curvature, known)
+    move = refine.moves(tried, curvature, partial(bits_of, known))
     np.testing.assert_array_equal(move[:3, 0, 0], [0, 1, -1])
     assert not move[3].any(), "a bit more costs more than the error has to give"
 

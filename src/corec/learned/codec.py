@@ -163,8 +163,9 @@ class Latents:
             STRIDE,
             self.tables.exchanged if self.both else None,
         )
-        code = partial(self.coded, level)
-        return refined(wanted, level, self.tables, view, code, self.rounds, self.progress)
+        gain, worth = self.tables.gain[level], 255**2 * float(self.tables.worth[level])
+        code, bits = partial(self.coded, level), partial(bits_of, self.tables)
+        return refined(wanted, gain, worth, view, code, bits, self.rounds, self.progress)
 
     def coded(self, level: int, wanted: np.ndarray) -> Coded:
         """What latents in bins, (N, h, w), are coded as."""

@@ -137,10 +137,10 @@ def constriction() -> Any:
 
 
 def bits_of(tables: Tables, symbols: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """What each symbol of a piece costs, float64 (n,)."""
+    """What each symbol costs, float64, of the shape that symbols and numbers have."""
     intervals = tables.intervals(symbols, numbers)
     bits = tables.bits[tables.start[numbers] + intervals]
-    escaped = np.flatnonzero(intervals == tables.symbols[numbers])
+    escaped = intervals == tables.symbols[numbers]
     bits[escaped] += 2 * bit_lengths(distances(tables, symbols[escaped], numbers[escaped]) + 1) - 1
     return bits
 

@@ -17,9 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from corec.learned.coder import bits_of
-from corec.learned.tables import Tables
-from corec.view import View, better
+from corec.view import Seen, better
 from corec.wrap import Progress
 
 SHARES = (0.8, 0.7, 0.6, 0.5)
@@ -35,6 +33,8 @@ PRICE = 1.2
 
 Coded = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Symbols int32, the numbers of their tables, and means, each (N, h, w)."""
+Bits = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Symbols and the numbers of their tables -> bits of each, all of one shape."""
 
 
 class Tried(NamedTuple):
@@ -60,21 +60,22 @@ class Tried(NamedTuple):
 
 def refined(
     wanted: np.ndarray,
-    level: int,
-    known: Tables,
-    view: View,
+    gain: np.ndarray,
+    worth: float,
+    view: Callable[[np.ndarray], Seen],
     code: Callable[[np.ndarray], Coded],
+    bits: Bits,
     rounds: int,
-    progress: Progress,
+    progress: Progress = lambda share: None,
 ) -> np.ndarray:
-    """Latents in bins (N, h, w) of which a better file of a level is made, after so many rounds.
+    """Latents in bins (N, h, w) of which a better file is made, after so many rounds.
 
-    view: of latents (h, w, N) that are not in bins; code: latents in bins -> their symbols, and by which tables and
-    around which means these are coded.
+    gain: of each array (N,), what latents are multiplied by to be in bins; worth: bits of a squared error of 1, of
+    pixels in 0..1. view: of latents (h, w, N) that are not in bins; code: latents in bins -> their symbols, and by
+    which tables and around which means these are coded; bits: those of symbols in tables of these numbers.
     """
     random = np.random.default_rng(0)
-    gain = known.gain[level][:, None, None]
-    worth = 255**2 * float(known.worth[level])
+    gain = gain[:, None, None]
 
     def see(received: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         seen = view((received / gain).transpose(1, 2, 0))
@@ -83,8 +84,7 @@ def refined(
     def tried(wanted: np.ndarray) -> Tried:
         symbols, numbers, means = code(wanted)
         errors, slope = see(symbols + means)
-        bits = bits_of(known, symbols.reshape(-1), numbers.reshape(-1)).reshape(symbols.shape).sum(0)
-        return Tried(wanted, symbols, numbers, means, slope, errors + bits)
+        return Tried(wanted, symbols, numbers, means, slope, errors + bits(symbols, numbers).sum(0))
 
     best = tried(wanted)
     shake = np.where(random.random(wanted.shape) < 0.5, np.float32(-SHAKEN), np.float32(SHAKEN))
@@ -93,7 +93,7 @@ def refined(
     for turn in range(rounds):
         share = SHARES[min(turn, len(SHARES) - 1)]
         progress((turn + 1) / (rounds + 1))
-        move = moves(best, curvature, known)
+        move = moves(best, curvature, bits)
         move[random.random(wanted.shape) >= share] = 0
         new = tried(np.where(move, best.received + move, best.wanted))
         change = new.costs - best.costs
@@ -102,14 +102,13 @@ def refined(
     return best.wanted
 
 
-def moves(tried: Tried, curvature: np.ndarray, known: Tables) -> np.ndarray:
+def moves(tried: Tried, curvature: np.ndarray, bits: Bits) -> np.ndarray:
     """Where a latent should go: -1, 0 or 1, int8 (N, h, w)."""
-    symbols, numbers = tried.symbols.reshape(-1), tried.numbers.reshape(-1)
-    bits = bits_of(known, symbols, numbers)
-    found, least = np.zeros(symbols.shape, np.int8), np.zeros(symbols.shape)
+    own = bits(tried.symbols, tried.numbers)
+    found, least = np.zeros(own.shape, np.int8), np.zeros(own.shape)
     for step in (-1, 1):
-        by_error = (step * tried.slope + curvature).reshape(-1)
-        cost = by_error + PRICE * (bits_of(known, symbols + np.int32(step), numbers) - bits)
-        found[cost < least] = step
-        least = np.minimum(least, cost)
-    return found.reshape(tried.slope.shape)
+        by_error = step * tried.slope + curvature
+        more = by_error + PRICE * (bits(tried.symbols + np.int32(step), tried.numbers) - own)
+        found[more < least] = step
+        least = np.minimum(least, more)
+    return found

@@ -19,10 +19,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from corec.learned import refine
 from corec.learned.prior import FINER, FIRST, OTHERS, UNIT
 from corec.methods.balle2017 import quantised
 from corec.methods.densities import Masses, Scaled
@@ -31,6 +33,7 @@ from corec.methods.joint import Compact, Reconstruct
 from corec.methods.levels import Levels, Rates
 from corec.methods.similarity import distortion_of
 from corec.training.proxies import CENTER, enlarge_chroma, rgb_from_ycbcr, ycbcr_from_rgb
+from corec.view import Seen
 
 GRID = 32
 """Sides of training crops are multiples of it."""
@@ -56,6 +59,11 @@ def cosines(side: int) -> Tensor:
     matrix = torch.cos(torch.pi * (2 * n + 1) * n[:, None] / (2 * side)) * (2 / side) ** 0.5
     matrix[0] /= 2**0.5
     return torch.kron(matrix, matrix).float()[:, :, None, None]
+
+
+def array(tensor: Tensor) -> np.ndarray:
+    """A tensor as NumPy has it."""
+    return np.asarray(tensor.numpy(force=True))
 
 
 class Blocks(nn.Module):
@@ -153,6 +161,8 @@ class Settings(Rates):
     context_width: int = 96
     scales: int = 64
     """Tables for the latents."""
+    rounds: int = 0
+    """In which latents of every other crop are refined, as those of files are: see corec.learned.refine."""
 
 
 class Method(nn.Module):
@@ -207,12 +217,15 @@ class Method(nn.Module):
     def forward(self, batch: Tensor, level: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """One training step's loss. batch (N, 1 or 3, H, W): luma or RGB in 0..1, H and W multiples of
         32; level (N,), from draw_steps. Returns the loss and what to log, each a scalar."""
-        gain = self.levels.gain(level)
+        with torch.autocast(batch.device.type, enabled=False):  # or gains would have eight bits
+            gain = self.levels.gain(level)
         log_step = -gain.log()
         y = self.analysis(batch, log_step)
+        gain = gain[:, :, None, None]
+        scaled = gain * y
+        if self.settings.rounds:
+            scaled = scaled + self.changes(scaled.detach(), batch, level)
         with torch.autocast(batch.device.type, enabled=False):
-            gain = gain[:, :, None, None]
-            scaled = gain * y
             means, index = self.expected(scaled.detach(), level)
             residual = scaled - means / UNIT
             symbols = self.chosen(residual, index)
@@ -229,6 +242,43 @@ class Method(nn.Module):
             distortion, error = distortion_of(restored, batch, self.settings.distortion)
             loss = self.levels.loss(rate, distortion, level)
         return loss, {"psnr": -10 * error.detach().log10().mean(), "bpp": rate.detach().mean()}
+
+    def changes(self, scaled: Tensor, batch: Tensor, level: Tensor) -> Tensor:
+        """What refining every other picture's latents in bins changes them by: of their shape."""
+        changes = torch.zeros_like(scaled)
+        for at in range(0, len(batch), 2):
+            one = slice(at, at + 1)
+            changes[at] = self.refined(scaled[one], batch[one], level[one]) - scaled[at]
+        return changes
+
+    def refined(self, scaled: Tensor, picture: Tensor, level: Tensor) -> Tensor:
+        """Latents in bins (1, latents, h, w) of a picture (1, 1 or 3, H, W) after all rounds: (latents, h, w)."""
+        exact = torch.autocast(scaled.device.type, enabled=False)
+        with exact:
+            gain = self.levels.gain(level).detach()
+
+        def code(wanted: np.ndarray) -> refine.Coded:
+            with exact:
+                latents = torch.from_numpy(wanted).to(scaled)[None]
+                means, index = self.expected(latents, level)
+                symbols = self.chosen(latents - means / UNIT, index)
+            return array(symbols[0].int()), array(index[0].int()), array(means[0] / UNIT)
+
+        def view(latents: np.ndarray) -> Seen:
+            with torch.enable_grad():
+                received = torch.from_numpy(latents).to(scaled).permute(2, 0, 1)[None].requires_grad_()
+                errors = (self.synthesis(received, -gain.log()) - picture).square().mean(1)
+                (slope,) = torch.autograd.grad(errors.sum(), received)
+            return Seen(array(SIDE**2 * F.avg_pool2d(errors, SIDE)[0]), array(slope[0].permute(1, 2, 0)))
+
+        def bits(symbols: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+            values, index = (torch.from_numpy(part).to(scaled) for part in (symbols, numbers))
+            with exact:
+                return array(self.density.bits(values, index))
+
+        worth = 255**2 * float(self.levels.weight(level))
+        made = refine.refined(array(scaled[0]), array(gain[0]), worth, view, code, bits, self.settings.rounds)
+        return torch.from_numpy(made).to(scaled)
 
     def expected(self, scaled: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """Means in sixteenths and indices of scales for latents in bins, each (N, latents, h, w)."""
