@@ -30,6 +30,8 @@ FINE = 2.0
 """Where a row does not say what it pays, the codec alone is tried below so many times the finest trained step."""
 BYTES = {"avif": 0.8, "bpg": 0.6, "heic": 0.7, "jpeg": 1.25, "jpeg2000": 0.8, "jxl": 1.2, "webp": 0.85}
 """How many times as many bytes as foretold a codec writes as a rule; each search begins so much nearer to its end."""
+CLOSE = 10**0.025
+"""Ratio of squared errors, a quarter of a decibel: suiting to the picture may help one of two by so much more."""
 ALIKE = 0.1
 """Natural logarithm of a ratio of steps: so near to each other, one compact image serves as well as the other."""
 USUAL = 4
@@ -132,7 +134,8 @@ class Search:
         return found
 
     def best_of(self, candidates: list[Model]) -> Choice:
-        """The candidate whose file decodes to the highest PSNR; a single one is not decoded.
+        """The candidate whose file decodes to the highest PSNR; a single one is not decoded. It is suited to the
+        picture, and so are those that come close.
 
         Raises RateError with the smallest size when none fits.
         """
@@ -140,16 +143,20 @@ class Search:
         failures: list[RateError] = []
         for model in candidates:
             try:
-                found.append(self.of(model))
+                found.append(self.largest(model))
             except RateError as error:
                 failures.append(error)
         if not found:
             raise smallest(failures)
-        return max(found, key=lambda choice: likeness(self.picture, read(choice.data))) if found[1:] else found[0]
+        close = self.nearest(found, CLOSE)
+        return self.nearest([self.writer.suited(choice, self.picture, self.size) for choice in close], 1.0)[0]
 
-    def of(self, model: Model) -> Choice:
-        """The best file of a model. Raises RateError, with the smallest size, if none is small enough."""
-        return self.writer.suited(self.largest(model), self.picture, self.size)
+    def nearest(self, found: list[Choice], ratio: float) -> list[Choice]:
+        """The choice nearest to the picture, and those whose squared error is at most so many times as large."""
+        if len(found) == 1:
+            return found
+        errors = [squared_error(self.picture, read(choice.data)) for choice in found]
+        return [choice for choice, own in zip(found, errors, strict=True) if own <= ratio * min(errors)]
 
     def largest(self, model: Model) -> Choice:
         """The largest file of a model. Raises RateError, with the smallest size, if none is small enough."""
@@ -272,10 +279,10 @@ def fitting(name: str, picture: Picture, codec: str) -> list[Model]:
     return rows
 
 
-def likeness(picture: Picture, other: Picture) -> float:
-    """Minus the mean squared error, in strips so that large pictures need little memory."""
+def squared_error(picture: Picture, other: Picture) -> float:
+    """The mean squared error, in strips so that large pictures need little memory."""
     total = 0.0
     for top in range(0, picture.height, 256):
         a, b = (p.pixels[top : top + 256].astype(np.float32) for p in (picture, other))
         total += float(np.square(a - b).sum(dtype=np.float64))
-    return -total / picture.pixels.size
+    return total / picture.pixels.size
