@@ -31,7 +31,8 @@ FINE = 2.0
 BYTES = {"avif": 0.8, "bpg": 0.6, "heic": 0.7, "jpeg": 1.25, "jpeg2000": 0.8, "jxl": 1.2, "webp": 0.85}
 """How many times as many bytes as foretold a codec writes as a rule; each search begins so much nearer to its end."""
 CLOSE = 10**0.025
-"""Ratio of squared errors, a quarter of a decibel: suiting files to a picture may give one of two models so much more."""
+"""Ratio of squared errors, a quarter of a decibel: suited to their picture, files of one of two models may gain so much
+more."""
 ALIKE = 0.1
 """Natural logarithm of a ratio of steps: so near to each other, one compact image serves as well as the other."""
 USUAL = 4
