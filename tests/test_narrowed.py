@@ -14,10 +14,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch's, about its own ex
 
 def test_weights_as_int8_are_off_by_half_a_step_of_their_row() -> None:
     torch.manual_seed(1)
-    network = torch.nn.Conv2d(8, 8, 3, padding=1)
+    network = torch.nn.Conv2d(24, 24, 3, padding=1)
     with torch.no_grad():
-        network.weight *= torch.logspace(-3, 1, 8)[:, None, None, None]  # rows of very different size
-    image = torch.rand(1, 8, 16, 16)
+        network.weight *= torch.logspace(-3, 1, 24)[:, None, None, None]  # rows of very different size
+    image = torch.rand(1, 24, 16, 16)
     whole = to_onnx(network, image)
     data = narrowed(whole, "int8")
     assert len(data) < len(whole) - 2 * network.weight.numel()
@@ -26,6 +26,13 @@ def test_weights_as_int8_are_off_by_half_a_step_of_their_row() -> None:
         network.weight.copy_((network.weight / steps[:, None, None, None]).round() * steps[:, None, None, None])
         expected = network(image)[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(Network(data, 1)(image[0].permute(1, 2, 0).numpy()), expected, atol=1e-4)
+
+
+def test_small_weights_are_never_int8() -> None:
+    torch.manual_seed(1)
+    network, image = torch.nn.Conv2d(8, 40, 3), torch.rand(1, 8, 16, 16)
+    whole = to_onnx(network, image)
+    assert narrowed(whole, "int8") == narrowed(whole, "fp16") and len(narrowed(whole, "fp16")) < len(whole) - 5000
 
 
 @pytest.mark.parametrize(("largest", "size"), [(127, 1), (300, 2), (40_000, 4)])

@@ -27,11 +27,12 @@ from corec.training.tables import packed
 
 AGREEMENT = 0.25 / 255
 """Largest difference allowed between torch and ONNX Runtime, a quarter of a level."""
-ROUNDING = 0.4 / 255
+ROUNDING = 0.35 / 255
 """Root mean square allowed of what storing weights in fewer bits changes. The sample is noise, where networks have most
-to do: int8 weights that change it by 0.1 to 0.36 levels cost photographs at 28 to 39 dB 0.004 dB at most."""
-LARGE = 256
-"""Numbers of a weight from which on it is worth it."""
+to do: int8 weights that change it by 0.1 to 0.35 levels cost photographs at 28 to 39 dB 0.004 dB at most."""
+LARGE, LARGEST = 256, 4096
+"""Numbers of a weight from which on it is worth it, and from which on int8 is: a network's first and last layers have
+fewer, and are what matters most."""
 NARROW = "int8", "fp16"
 """How weights may be stored, the fewest bits first: see narrowed()."""
 LATENT_AGREEMENT, LATENT_ROUNDING = 0.05, 0.1
@@ -260,7 +261,7 @@ def to_onnx(network: nn.Module, *sample: Tensor) -> bytes:
 def narrowed(data: bytes, kind: str) -> bytes:
     """The same network with its large weights stored in fewer bits, and made fp32 when it is loaded.
 
-    kind: int8, each row of a weight with a scale of its own; fp16; or whole, for weights that are integers: int8 or
+    kind: int8, each row of a weight with a scale of its own, small ones as fp16; fp16; or whole, for weights that are integers: int8 or
     int16, where they fit. What a network is not taught, such as a transform's basis, becomes fp16.
     """
     model = onnx.load_from_string(data)
@@ -272,7 +273,7 @@ def narrowed(data: bytes, kind: str) -> bytes:
             kept.append(tensor)
             continue
         stored, whole, scales = f"{tensor.name}_stored", f"{tensor.name}_whole", f"{tensor.name}_scales"
-        if kind == "int8":
+        if kind == "int8" and values.size >= LARGEST:
             scale = np.maximum(largest, np.finfo(np.float32).tiny) / np.float32(127)
             values = np.rint(values / scale).astype(np.int8)
             kept.append(onnx.numpy_helper.from_array(scale, scales))
