@@ -261,8 +261,8 @@ def to_onnx(network: nn.Module, *sample: Tensor) -> bytes:
 def narrowed(data: bytes, kind: str) -> bytes:
     """The same network with its large weights stored in fewer bits, and made fp32 when it is loaded.
 
-    kind: int8, each row of a weight with a scale of its own, small ones as fp16; fp16; or whole, for weights that are integers: int8 or
-    int16, where they fit. What a network is not taught, such as a transform's basis, becomes fp16.
+    kind: int8, each row of a weight with a scale of its own, small ones as fp16; fp16; or whole, for weights that are
+    integers: int8 or int16, where they fit. What a network is not taught, such as a transform's basis, becomes fp16.
     """
     model = onnx.load_from_string(data)
     kept, nodes, rest = [], [], []
