@@ -200,7 +200,8 @@ def test_models_are_measured_by_the_files_they_write(folder: Path) -> None:
     for image in ("below/gray.png", "color.png"):
         single = [rows[image, name] for name in ("gray-half", "gray-full")]
         assert [row.model for row in single] == ["gray-half", "gray-full"]
-        assert rows[image, "corec"].psnr >= max(row.psnr for row in single)
+        # Only files that come close are suited to the picture, which may help another one more.
+        assert rows[image, "corec"].psnr > max(row.psnr for row in single) - 0.25
         assert rows[image, "corec"].psnr == rows[image, rows[image, "corec"].model].psnr
         assert rows[image, "gray-half+bicubic"].bytes == rows[image, "gray-half"].bytes
 
