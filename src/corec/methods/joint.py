@@ -237,11 +237,13 @@ class Method(nn.Module):
             loss = (error + FLOOR).log10().mean()
         else:
             loss = (error + s.rate_weight * (steps / 255).square() * rate + s.likeness_weight * likeness).mean()
-        return loss, {
+        facts = {
             "psnr": -10 * error.detach().log10().mean(),
             "bpp": bits.detach().mean() / (batch.shape[-1] * batch.shape[-2]),
-            "likeness": -10 * likeness.detach().mean().log10(),
         }
+        if self.phase == "joint":
+            facts["likeness"] = -10 * likeness.detach().mean().log10()
+        return loss, facts
 
     def restored(self, decoded: Tensor, log_step: Tensor) -> Tensor:
         """Decoded images (N, 1 or 3, h, w), luma or YCbCr -> pictures (N, 1 or 3, H, W), luma or RGB."""
