@@ -2,17 +2,17 @@
 
     x --Compact--> c --codec--> c^ --Reconstruct--> x^
 
-    loss = MSE(x, x^) + lambda q^2 R + mu MSE(c, c0)
+    loss = log(MSE(x, x^) + lambda q^2 R + mu MSE(c, c0))
 
 R is the estimated rate in bits per compact pixel and q the mean quantiser step: to first order the
 slope of distortion over rate of a uniform quantiser is proportional to q^2, so one lambda serves all
 rates. c0 is the picture itself (scale 1) or its antialiased bicubic reduction (scale 1/2); the last
-term keeps the file worth looking at in a viewer that knows nothing of Corec.
+term keeps the file worth looking at in a viewer that knows nothing of Corec. The logarithm, of each crop's sum, makes all
+steps count alike.
 
 The codec is a differentiable JPEG (training/proxies.py). For other codecs it stands in with flat tables: what they do
-to a picture is also to round the coefficients of a transform. The last part of such a run trains Reconstruct alone, on
-the codec's own files, for the logarithm of the error: there is no rate to weigh, and all steps count alike. Networks
-for several codecs are told which one it is.
+to a picture is also to round the coefficients of a transform. The last part of a run trains Reconstruct alone, on the
+codec's own files, where only the error is left of the sum. Networks for several codecs are told which one it is.
 
 Related: Jiang et al. 2017 (arXiv 1708.00838) for the arrangement; Guleryuz et al. 2021, "Sandwiched
 image compression", for training through a codec proxy.
@@ -231,12 +231,12 @@ class Method(nn.Module):
                 decoded, bits = self.proxy(compact.float(), tables)
         restored = self.restored(decoded, log_step)
         error = (restored - batch).square().mean((1, 2, 3))
-        rate = bits / (compact.shape[-1] * compact.shape[-2])
         likeness = (compact.float() - self.reduce(source)).square().mean((1, 2, 3))
-        if self.phase == "real":
-            loss = (error + FLOOR).log10().mean()
-        else:
-            loss = (error + s.rate_weight * (steps / 255).square() * rate + s.likeness_weight * likeness).mean()
+        loss = error
+        if self.phase == "joint":
+            rate = bits / (compact.shape[-1] * compact.shape[-2])
+            loss = error + s.rate_weight * (steps / 255).square() * rate + s.likeness_weight * likeness
+        loss = (loss + FLOOR).log10().mean()
         facts = {
             "psnr": -10 * error.detach().log10().mean(),
             "bpp": bits.detach().mean() / (batch.shape[-1] * batch.shape[-2]),
