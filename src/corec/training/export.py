@@ -89,10 +89,13 @@ def export(run: Path, name: str, number: int | None = None, default: bool = Fals
         | {"training": training}
         for each, facts in own.items()
     ]
-    manifest = entered("learned" if learned else "model", entries, zoo)
+    before = manifest_of(zoo)
+    manifest = entered("learned" if learned else "model", entries, before)
     for part, data in parts.items():
         (zoo / files[part]).write_bytes(data)
     (zoo / MANIFEST).write_text(written(manifest))
+    for file in all_files(before) - all_files(manifest):
+        (zoo / file).unlink(missing_ok=True)
     read_manifest.cache_clear()
     return {entry["name"]: entry["number"] for entry in entries}
 
@@ -314,15 +317,20 @@ def differences(data: bytes, network: nn.Module, planes: int, size: int, told: l
     return worst, float(np.mean(squares)) ** 0.5
 
 
-def entered(kind: str, entries: list[dict[str, Any]], zoo: Path) -> Manifest:
+def manifest_of(zoo: Path) -> Manifest:
+    """The manifest as it stands in a zoo, or one without rows."""
+    path = zoo / MANIFEST
+    manifest = tomllib.loads(path.read_text()) if path.exists() else {}
+    return {kind: manifest.get(kind, []) for kind in ("model", "learned", "retired")}
+
+
+def entered(kind: str, entries: list[dict[str, Any]], before: Manifest) -> Manifest:
     """The manifest with new rows of a kind, model or learned; rows of the same names go, and their numbers retire.
 
     Rows without a number get the next free one. Of the learned codec's models, one for gray and one for colour is
     the default: a new one takes the old one's place. Raises ModelError.
     """
-    path = zoo / MANIFEST
-    manifest = tomllib.loads(path.read_text()) if path.exists() else {}
-    rows: Manifest = {known: manifest.get(known, []) for known in ("model", "learned", "retired")}
+    rows = {known: [*some] for known, some in before.items()}
     taken = {0} | {r["number"] for some in rows.values() for r in some}  # 0 is the codec alone
     first = next((entry["number"] for entry in entries if entry["number"] is not None), max(taken) + 1)
     names = [entry["name"] for entry in entries]
@@ -342,6 +350,11 @@ def entered(kind: str, entries: list[dict[str, Any]], zoo: Path) -> Manifest:
                 raise ModelError(f"{min(shared)} is a file of model {other['name']} too: take another name")
     rows[kind] = sorted([*rows[kind], *entries], key=lambda r: r["number"])
     return rows
+
+
+def all_files(manifest: Manifest) -> set[str]:
+    """The names of all models' files."""
+    return set().union(*(files_of(row) for kind in ("model", "learned") for row in manifest[kind]))
 
 
 def files_of(row: dict[str, Any]) -> set[str]:
