@@ -138,9 +138,10 @@ def test_shipped_numbers_and_names_are_unique_and_never_reused() -> None:
 
 def test_shipped_files_are_whole_and_small() -> None:
     for model in models():
+        assert model.compact or model.scale == 1
         sizes = []
         for name, checksum in ((model.compact, model.compact_sha256), (model.reconstruct, model.reconstruct_sha256)):
-            if not name and (model.restores or (model.which and model.scale == 1)):
+            if name == model.compact == "":
                 continue
             data = (ZOO / name).read_bytes()
             assert hashlib.sha256(data).hexdigest() == checksum, name
@@ -225,6 +226,24 @@ def test_networks_know_the_codec_and_pictures_may_reach_it_as_they_are(tmp_path:
     assert (made[0] != made[1]).any()
     made_again = decompress_picture(compress_picture(source, model="bpg-all", quality=40).data)
     assert made_again.pixels.shape == source.pixels.shape
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's, about its own exporter
+def test_files_of_a_replaced_model_go_with_it(tmp_path: Path, new_zoo: Path) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("torch")
+    from corec.methods.joint import Method, Settings
+    from corec.training.export import export
+
+    usual: dict[str, Any] = {"codec": "bpg", "half": False, "compact_width": 4, "widths": (4, 6, 8)}
+    for settings in (usual, {**usual, "bare": ("bpg",)}):
+        save_run(tmp_path, "joint", settings, Method(Settings(**settings)))
+        export(tmp_path, "a", zoo=new_zoo)
+        export(tmp_path, "b", zoo=new_zoo)
+        both = {f"{name}.reconstruct.onnx" for name in "ab"} | {"manifest.toml"}
+        own = set() if "bare" in settings else {"a.compact.onnx", "b.compact.onnx"}
+        assert {path.name for path in new_zoo.iterdir()} == both | own
+    assert (model_named("a").number, model_named("b").number) == (3, 4)
 
 
 def test_bare_codecs_are_some_of_those_of_full_size() -> None:
