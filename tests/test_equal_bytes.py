@@ -12,7 +12,7 @@ from PIL import Image
 from skimage import data, metrics
 from tiny import tiny_zoo
 
-from corec.errors import CorecError, MissingExtraError, ModelError, RateError
+from corec.errors import CorecError, FileError, MissingExtraError, ModelError, RateError
 from corec.evaluation import contenders, jpegs
 from corec.evaluation.bench import Request, evaluate
 from corec.evaluation.metrics import psnr
@@ -151,9 +151,19 @@ def test_a_byte_more_than_allowed_ends_the_bench(folder: Path, monkeypatch: pyte
         rows_of(folder, True, ["jpeg@20"], ["fake"])
 
 
-@pytest.mark.parametrize("name", ["jpeg", "jpeg@", "jpeg@0", "jpeg@96", "nonsense@5", "jpeg@5.5", "jpeg@-1", "@5"])
+@pytest.mark.parametrize(
+    "name", ["jpeg", "jpeg@", "jpeg@0", "jpeg@96", "nonsense@5", "jpeg@5.5", "jpeg@-1", "@5", "jpeg@nan"]
+)
 def test_an_unknown_anchor_is_refused(name: str) -> None:
     with pytest.raises(RateError, match="jpeg@QUALITY"):
+        target(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["jpeg@nan", "jpeg2000@nan", "jpeg2000@inf", "bpg@nan", "bpg@52", "avif@inf", "webp@0"]
+)
+def test_an_anchor_of_no_such_setting_is_refused(name: str) -> None:
+    with pytest.raises(RateError, match=f"not '{name}'"):
         target(name)
 
 
@@ -169,6 +179,9 @@ def test_a_folder_without_pictures_and_a_damaged_picture_are_refused(folder: Pat
         rows_of(folder / "none", False, ["jpeg@5"], ["jpeg"])
     (folder / "none" / "a.png").write_bytes(b"damaged")
     with pytest.raises(CorecError, match=r"a\.png by jpeg at jpeg@5"):
+        rows_of(folder / "none", False, ["jpeg@5"], ["jpeg"])
+    (folder / "none" / "b.png").symlink_to("nowhere.png")
+    with pytest.raises(FileError, match=r"b\.png cannot be read"):
         rows_of(folder / "none", False, ["jpeg@5"], ["jpeg"])
 
 

@@ -48,3 +48,9 @@ def test_every_other_file_is_suited(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rounds_are_for_jpeg_files() -> None:
     with pytest.raises(RecipeError, match="JPEG alone"):
         joint.Settings(codec="webp", rounds=1)
+
+
+def test_networks_around_jpeg_are_for_it_alone() -> None:
+    for codec, other in (("jpeg", "webp"), ("webp", "jpeg")):
+        with pytest.raises(RecipeError, match="for it alone"):
+            joint.Settings(codec=codec, also=(other,))

@@ -14,7 +14,7 @@ from tiny import picture, save_run
 from corec import color, wrap
 from corec import models as models_module
 from corec.codecs.base import codec_named
-from corec.errors import ModelError, RecipeError
+from corec.errors import FileError, ModelError, RecipeError
 from corec.models import ZOO, learned, model_named, model_numbered, models, read_manifest
 from corec.pipeline import compress_picture, decompress_picture
 from corec.runtime import network
@@ -244,6 +244,37 @@ def test_files_of_a_replaced_model_go_with_it(tmp_path: Path, new_zoo: Path) -> 
         own = set() if "bare" in settings else {"a.compact.onnx", "b.compact.onnx"}
         assert {path.name for path in new_zoo.iterdir()} == both | own
     assert (model_named("a").number, model_named("b").number) == (3, 4)
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's, about its own exporter
+def test_an_export_that_fails_changes_nothing(tmp_path: Path, new_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnx")
+    torch = pytest.importorskip("torch")
+    from corec.methods.joint import Method, Settings
+    from corec.training.export import export
+
+    settings: dict[str, Any] = {"compact_width": 4, "widths": (4, 6, 8)}
+    method = Method(Settings(**settings))
+    save_run(tmp_path, "joint", settings, method)
+    export(tmp_path, "a", zoo=new_zoo)
+    before = {path.name: path.read_bytes() for path in new_zoo.iterdir()}
+    torch.nn.init.ones_(method.reconstruct.tail.bias)
+    save_run(tmp_path, "joint", settings, method)
+    write = Path.write_bytes
+
+    def no_room(path: Path, data: bytes) -> int:
+        if path.parent == new_zoo and len(list(new_zoo.iterdir())) > len(before) + 1:
+            raise OSError(28, "No space left on device")
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", no_room)
+    with pytest.raises(FileError, match="No space left"):
+        export(tmp_path, "a", zoo=new_zoo)
+    assert {path.name: path.read_bytes() for path in new_zoo.iterdir()} == before
+    for name in ("plain", "joint", "webp", "a/b", "../a", "a\nb", "", ".a"):
+        with pytest.raises(ModelError, match="name"):
+            export(tmp_path, name, zoo=new_zoo)
+    assert {path.name: path.read_bytes() for path in new_zoo.iterdir()} == before
 
 
 def test_bare_codecs_are_some_of_those_of_full_size() -> None:

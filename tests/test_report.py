@@ -196,6 +196,11 @@ def test_a_report_is_written_and_gone_on_with(
     again = json.loads((output / "results.json").read_text())
     assert [row["bytes"] for row in again["rows"]] == [row["bytes"] for row in told["rows"]]
     assert [row["write_seconds"] for row in again["rows"]] != [row["write_seconds"] for row in told["rows"]]
+    kept = (output / "rows.jsonl").read_bytes()
+    capsys.readouterr()
+    assert evaluate(folder / "none", *arguments, "--force") == 1  # what is forced may be mistyped
+    assert "there are no pictures in" in capsys.readouterr().err
+    assert (output / "rows.jsonl").read_bytes() == kept
 
 
 def test_the_page_needs_no_other_file(folder: Path, tmp_path: Path) -> None:

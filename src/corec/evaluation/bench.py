@@ -27,7 +27,7 @@ from corec.evaluation.contenders import contender, facts_of_models
 from corec.evaluation.metrics import WINDOW, ms_ssim, psnr, ssim
 from corec.evaluation.rows import Finished, Measured, Row
 from corec.evaluation.targets import Target
-from corec.files import PICTURES, below
+from corec.files import PICTURES, below, read_bytes
 from corec.picture import Picture, read_picture
 from corec.runtime import available_threads
 
@@ -102,13 +102,21 @@ def evaluate(
 def tasks_of(request: Request) -> Iterator[tuple[Task, str]]:
     """All tasks, each with the digest of its picture's file. Raises FileError."""
     images = list(request.images) or pictures_below(request.folder, request.output)
-    digests = {image: hashlib.sha256((request.folder / image).read_bytes()).hexdigest() for image in images}
+    digests = {image: digest(request.folder / image) for image in images}
     shown, at = set(shown_images(images)), shown_targets(request)
     for target in request.targets:
         for image in images:
             for name in request.contenders:
                 crop = image in shown and target in at
                 yield Task(request.folder, image, request.gray, name, target, crop), digests[image]
+
+
+def digest(path: Path) -> str:
+    """That of a file. Raises FileError."""
+    try:
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    except FileError as error:
+        raise FileError(f"{path} {error}") from error
 
 
 def pictures_below(folder: Path, apart_from: Path | None = None) -> list[str]:

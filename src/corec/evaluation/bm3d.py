@@ -4,11 +4,9 @@ The denoiser of Dabov et al. 2007 in its authors' own package, which may be used
 therefore no part of the extra "evaluate".
 """
 
-import io
-
 import numpy as np
-from PIL import Image
 
+from corec.codecs.jpeg import opened
 from corec.errors import MissingExtraError, PictureError
 from corec.evaluation.jpegs import shown
 from corec.runtime import available_threads
@@ -39,6 +37,6 @@ def noise(data: bytes) -> float:
     Foi, Katkovnik and Egiazarian 2007, "Pointwise Shape-Adaptive DCT": the variance is 0.69 q ** 1.3, where q is the
     mean of the nine entries of lowest frequency.
     """
-    with Image.open(io.BytesIO(data)) as image:
-        table = np.array(image.quantization[0]).reshape(8, 8)  # type: ignore[attr-defined]
+    with opened(data) as image:
+        table = np.array(image.quantization[0]).reshape(8, 8)
     return float(np.sqrt(0.69 * table[:3, :3].mean() ** 1.3))

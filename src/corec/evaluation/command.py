@@ -39,7 +39,7 @@ class Run:
         for package in PACKAGES:
             if importlib.util.find_spec(package) is None:
                 raise MissingExtraError(f"{package} is not installed: pip install 'corec[evaluate]'")
-        return Finished(report.prepare(self.output, self.force) if self.output else None)
+        return Finished(report.prepare(self.output, self.force) if self.output else None, self.force)
 
 
 @dataclass(frozen=True)

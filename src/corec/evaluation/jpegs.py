@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from corec.codecs.jpeg import STANDARD
+from corec.codecs.jpeg import STANDARD, opened
 from corec.errors import MissingExtraError
 from corec.evaluation.search import finest
 from corec.picture import Picture
@@ -110,5 +110,5 @@ def written(picture: Picture, **options: Any) -> bytes:
 
 def shown(data: bytes) -> np.ndarray:
     """The pixels that any viewer makes of a JPEG file: uint8 (H, W) or (H, W, 3) RGB."""
-    with Image.open(io.BytesIO(data)) as image:
+    with opened(data) as image:
         return np.array(image)

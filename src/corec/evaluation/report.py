@@ -123,15 +123,13 @@ def write_bytes(target: Path, content: bytes) -> None:
 def prepare(folder: Path, force: bool) -> Path:
     """The file of finished rows in a folder that is to hold a report. Raises FileError.
 
-    A folder with such a file is gone on with; force empties it. One that holds anything else of a report's names is
-    left alone unless forced.
+    A folder with such a file is gone on with. One that holds anything else of a report's names is left alone unless
+    forced.
     """
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file; a report is a folder")
     rows = folder / ROWS
-    if force:
-        rows.unlink(missing_ok=True)
-    elif not rows.exists():
+    if not force and not rows.exists():
         for name in (RESULTS, TABLES, CURVES, PAGE):
             if (folder / name).exists():
                 raise FileError(f"{folder / name} exists and no bench to go on with; --force overwrites it")

@@ -71,13 +71,13 @@ class Measured:
 class Finished:
     """Rows by key; those of a file, if there is one, whose versions are the present ones."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        """Raises FileError for a file that is none of ours."""
-        self.path = path
+    def __init__(self, path: Path | None = None, anew: bool = False) -> None:
+        """anew: the file is forgotten, once there is a row for it. Raises FileError for a file that is none of ours."""
+        self.path, self.mode = path, "w" if anew else "a"
         self.rows: dict[str, Measured] = {}
         self.versions = versions()
         self.said: dict[str, str] = {}
-        if path is not None and path.exists():
+        if path is not None and path.exists() and not anew:
             self.read(path)
 
     def read(self, path: Path) -> None:
@@ -117,10 +117,11 @@ class Finished:
         lines.append({"key": key, "row": asdict(measured.row), "crop": crop})
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
+            with self.path.open(self.mode, encoding="utf-8") as file:
                 file.writelines(json.dumps(line) + "\n" for line in lines)
                 file.flush()
                 os.fsync(file.fileno())
+            self.mode = "a"
         except OSError as error:
             raise FileError(f"cannot write {self.path}: {error.strerror or error}") from error
 

@@ -1,5 +1,6 @@
 """How many bytes a picture may have: those of an anchor's own file, so many bits a pixel, or just so many."""
 
+import math
 from dataclasses import dataclass
 
 from corec.codecs.base import codec_named
@@ -11,6 +12,8 @@ from corec.picture import Picture
 RATES = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
 """Bits per pixel of curves, unless others are asked for."""
 BYTES = "bytes"
+COARSEST_QP = 51
+"""Of HEVC."""
 BPGENC = 3
 """bpgenc -q 47 makes a file whose slice has a quantiser parameter of 44: x265 lowers that of still pictures."""
 
@@ -59,10 +62,11 @@ def target(name: str) -> Target:
     try:
         value = float(setting)
         codec_named(codec)
-        if value <= 0 or (codec == "jpeg" and value not in WHOLE):
+        coarsest = COARSEST_QP if codec == "bpg" else math.inf
+        if not 0 < value <= coarsest or math.isinf(value) or (codec == "jpeg" and value not in WHOLE):
             raise ValueError(setting)
     except (ValueError, CodecError):
         raise RateError(
-            f"an anchor is jpeg@QUALITY (1 to 95), jpeg2000@BPP, bpg@QP or CODEC@STEP, not {name!r}"
+            f"an anchor is jpeg@QUALITY (1 to 95), jpeg2000@BPP, bpg@QP (to 51) or CODEC@STEP, not {name!r}"
         ) from None
     return Target(codec, value)

@@ -7,8 +7,8 @@
 R is the estimated rate in bits per compact pixel and q the mean quantiser step: to first order the
 slope of distortion over rate of a uniform quantiser is proportional to q^2, so one lambda serves all
 rates. c0 is the picture itself (scale 1) or its antialiased bicubic reduction (scale 1/2); the last
-term keeps the file worth looking at in a viewer that knows nothing of Corec. The logarithm, of each crop's sum, makes all
-steps count alike.
+term keeps the file worth looking at in a viewer that knows nothing of Corec. The logarithm, of each crop's
+sum, makes all steps count alike.
 
 The codec is a differentiable JPEG (training/proxies.py). For other codecs it stands in with flat tables: what they do
 to a picture is also to round the coefficients of a transform. The last part of a run trains Reconstruct alone, on the
@@ -153,6 +153,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.bare and (self.half or not {*self.bare} <= {self.codec, *self.also}):
             raise RecipeError("bare may name codecs of a recipe that is not for half size")
+        if self.also and "jpeg" in (self.codec, *self.also):
+            raise RecipeError("networks around JPEG are told both its tables, and are for it alone")
         if self.rounds and (self.codec, *self.also) != ("jpeg",):
             raise RecipeError("rounds suit files of JPEG alone")
 

@@ -3,9 +3,12 @@
 import hashlib
 import inspect
 import io
+import re
 import tempfile
 import tomllib
+from contextlib import ExitStack
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import numpy as np
@@ -14,11 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from corec.codecs.base import codec_named
+from corec import methods
+from corec.codecs.base import codec_named, codecs
 from corec.errors import ModelError, RecipeError
+from corec.files import aside
 from corec.learned.prior import PLANES
 from corec.methods.integers import EXACT, Context
-from corec.models import ZOO, read_manifest
+from corec.models import PLAIN, ZOO, read_manifest
 from corec.runtime import Network
 from corec.training.loop import build, load
 from corec.training.recipe import Recipe, fill
@@ -56,6 +61,7 @@ def export(run: Path, name: str, number: int | None = None, default: bool = Fals
     1.0 retires the old number. All networks are checked against torch on a random picture. Raises CorecError, and then
     the zoo is as it was.
     """
+    check_name(name)
     checkpoint = run / "checkpoint.pt"
     if not checkpoint.exists():
         raise RecipeError(f"{run} holds no checkpoint.pt: is it a training run?")
@@ -91,13 +97,24 @@ def export(run: Path, name: str, number: int | None = None, default: bool = Fals
     ]
     before = manifest_of(zoo)
     manifest = entered("learned" if learned else "model", entries, before)
-    for part, data in parts.items():
-        (zoo / files[part]).write_bytes(data)
-    (zoo / MANIFEST).write_text(written(manifest))
+    with ExitStack() as stack:  # all take their places at the end, the manifest last
+        stack.enter_context(aside(zoo / MANIFEST)).write_text(written(manifest), encoding="utf-8")
+        for part, data in parts.items():
+            stack.enter_context(aside(zoo / files[part])).write_bytes(data)
     for file in all_files(before) - all_files(manifest):
         (zoo / file).unlink(missing_ok=True)
     read_manifest.cache_clear()
     return {entry["name"]: entry["number"] for entry in entries}
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot name a model: it is part of file names, and asked for where methods and codecs are, too.
+    Raises ModelError."""
+    taken = {PLAIN, *(codec.NAME for codec in codecs()), *(module.name for module in iter_modules(methods.__path__))}
+    if name in taken:
+        raise ModelError(f"{name} is the name of something else: take another")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ModelError(f"a model's name has letters, digits, '.', '_' and '-' only, not {name!r}")
 
 
 def differing(name: str, method: Any) -> dict[str, dict[str, Any]]:
@@ -320,7 +337,7 @@ def differences(data: bytes, network: nn.Module, planes: int, size: int, told: l
 def manifest_of(zoo: Path) -> Manifest:
     """The manifest as it stands in a zoo, or one without rows."""
     path = zoo / MANIFEST
-    manifest = tomllib.loads(path.read_text()) if path.exists() else {}
+    manifest = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return {kind: manifest.get(kind, []) for kind in ("model", "learned", "retired")}
 
 
