@@ -12,7 +12,6 @@ whenever a model was trained anew. Without --gray gray pictures are left out.
 import argparse
 import math
 import time
-import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from corec.models import ZOO, Model
 from corec.picture import Picture, read_picture
 from corec.pipeline import compress_picture
 from corec.rate import FULL
+from corec.training.manifest import MANIFEST, manifest_of, written
 from corec.wrap import read, write
 
 RATES = 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0
@@ -187,14 +187,11 @@ def border(score: np.ndarray, over: np.ndarray, under: np.ndarray) -> float:
 
 def enter(found: dict[str, float]) -> None:
     """Put the fit into the manifest."""
-    from corec.training.export import written
-
-    path = ZOO / "manifest.toml"
-    manifest = tomllib.loads(path.read_text(encoding="utf-8"))
+    manifest = manifest_of(ZOO)
     for row in manifest["model"]:
         if row["name"] in found:
             row["pays"] = round(found[row["name"]], 3)
-    path.write_text(written(manifest), encoding="utf-8")
+    (ZOO / MANIFEST).write_text(written(manifest), encoding="utf-8")
 
 
 if __name__ == "__main__":

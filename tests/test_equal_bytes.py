@@ -151,19 +151,13 @@ def test_a_byte_more_than_allowed_ends_the_bench(folder: Path, monkeypatch: pyte
         rows_of(folder, True, ["jpeg@20"], ["fake"])
 
 
-@pytest.mark.parametrize(
-    "name", ["jpeg", "jpeg@", "jpeg@0", "jpeg@96", "nonsense@5", "jpeg@5.5", "jpeg@-1", "@5", "jpeg@nan"]
-)
+UNKNOWN = "jpeg", "jpeg@", "jpeg@0", "jpeg@96", "nonsense@5", "jpeg@5.5", "jpeg@-1", "@5"
+SENSELESS = "jpeg@nan", "jpeg2000@nan", "jpeg2000@inf", "bpg@nan", "bpg@52", "avif@inf", "webp@0"
+
+
+@pytest.mark.parametrize("name", [*UNKNOWN, *SENSELESS])
 def test_an_unknown_anchor_is_refused(name: str) -> None:
-    with pytest.raises(RateError, match="jpeg@QUALITY"):
-        target(name)
-
-
-@pytest.mark.parametrize(
-    "name", ["jpeg@nan", "jpeg2000@nan", "jpeg2000@inf", "bpg@nan", "bpg@52", "avif@inf", "webp@0"]
-)
-def test_an_anchor_of_no_such_setting_is_refused(name: str) -> None:
-    with pytest.raises(RateError, match=f"not '{name}'"):
+    with pytest.raises(RateError, match=f"jpeg@QUALITY.* not '{name}'"):
         target(name)
 
 

@@ -27,6 +27,7 @@ from corec.methods.context import PRICE, WRITTEN
 from corec.methods.integers import EXACT, Context
 from corec.models import Learned, learned
 from corec.training.loop import build, train
+from corec.training.manifest import entered, manifest_of, written
 from corec.training.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("usual_arithmetic")
@@ -165,9 +166,6 @@ def test_exported_rows_and_files_are_those_of_the_learned_codec(exported: tuple[
 
 
 def test_numbers_are_shared_with_other_models_and_retire(tmp_path: Path) -> None:
-    pytest.importorskip("onnx")
-    from corec.training.export import entered, manifest_of, written
-
     def enter(kind: str, name: str, default: bool = False, number: int | None = None, **more: Any) -> int:
         row = {"name": name, "number": number, "color": True, "default": default, **more}
         (tmp_path / "manifest.toml").write_text(written(entered(kind, [row], manifest_of(tmp_path))))

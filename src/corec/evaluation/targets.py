@@ -62,8 +62,8 @@ def target(name: str) -> Target:
     try:
         value = float(setting)
         codec_named(codec)
-        coarsest = COARSEST_QP if codec == "bpg" else math.inf
-        if not 0 < value <= coarsest or math.isinf(value) or (codec == "jpeg" and value not in WHOLE):
+        out_of_range = (codec == "jpeg" and value not in WHOLE) or (codec == "bpg" and value > COARSEST_QP)
+        if not 0 < value < math.inf or out_of_range:
             raise ValueError(setting)
     except (ValueError, CodecError):
         raise RateError(
