@@ -30,6 +30,16 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 Rows = Callable[..., list[Model]]
 
 
+def drawing(gray: bool) -> Picture:
+    """Rectangles of one colour each."""
+    random = np.random.default_rng(3)
+    pixels = np.full((128, 160, 3), 200, np.uint8)
+    for _ in range(12):
+        top, left = random.integers(0, 100, 2)
+        pixels[top : top + 24, left : left + 40] = random.integers(0, 256, 3)
+    return Picture(np.ascontiguousarray(pixels[..., 0]) if gray else pixels)
+
+
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
     """Changes the rows of the zoo: facts for each model by name."""
@@ -90,6 +100,15 @@ class TestForecast:
         assert part.forecast(1).size(15) == pytest.approx(whole.forecast(1).size(15), rel=0.1)
         assert part.lost(2) == pytest.approx(whole.lost(2), rel=0.1)
 
+    @pytest.mark.parametrize("gray", [True, False])
+    def test_what_is_drawn_is_flat_and_noise_is_not(self, gray: bool) -> None:
+        assert Spectrum(picture(160, 200, gray)).flat < 0.3
+        assert Spectrum(drawing(gray)).flat > 0.7
+        striped = np.zeros((64, 64), np.uint8)
+        striped[:, ::2] = 90
+        for pixels in (striped, striped.T):  # like its neighbours one way alone
+            assert Spectrum(Picture(np.ascontiguousarray(pixels))).flat == 0
+
     @pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1), (7, 9)])
     def test_every_shape_has_one(self, shape: tuple[int, int]) -> None:
         spectrum = Spectrum(picture(*shape, gray=False))
@@ -110,6 +129,11 @@ class TestLikely:
         assert self.names() == ["gray-full"]
         rows(gray_half={"pays": 1e3}, gray_full={"pays": 1e3})
         assert self.names() == ["plain"]
+
+    def test_of_a_drawing_it_is_all(self, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+        rows(gray_half={"pays": 1e-3}, gray_full={"pays": 1.0})
+        monkeypatch.setattr(self.__class__, "SOURCE", drawing(True))
+        assert self.names() == ["gray-half", "gray-full", "plain"]
 
     def test_near_a_border_it_is_both_sides(self, rows: Rows) -> None:
         spectrum = Spectrum(self.SOURCE)

@@ -2,8 +2,9 @@
 
 A model's row says from which step on its networks are worth their while (Model.pays), and a forecast of the picture
 about which step it will need. So one candidate is written as a rule. Where a border is near, or a row does not say, the
-candidates on both sides are tried at the same bytes, and the one whose decoded picture is nearest is taken. Of a large
-picture a central part is written first, so that the whole is written two or three times only.
+candidates on both sides are tried at the same bytes, and the one whose decoded picture is nearest is taken; of drawn
+pictures (screenshots, diagrams), of which a forecast tells little, all are tried. Of a large picture a central part is
+written first, so that the whole is written two or three times only.
 """
 
 import math
@@ -26,6 +27,8 @@ BORDER = 0.4
 """Natural logarithm of a ratio of steps: so near to where a model begins to pay its neighbours are tried too."""
 HEADERS = 150
 """Bytes up to which headers, of which a forecast knows nothing, may be most of a file: every candidate is tried."""
+DRAWN = 0.4
+"""Spectrum.flat from which on a picture is drawn: photographs have 0.3 at most, diagrams and screenshots 0.5 to 0.9."""
 FINE = 2.0
 """Where a row does not say what it pays, the codec alone is tried below so many times the finest trained step."""
 BYTES = {"avif": 0.8, "bpg": 0.6, "heic": 0.7, "jpeg": 1.25, "jpeg2000": 0.8, "jxl": 1.2, "webp": 0.85}
@@ -116,7 +119,7 @@ class Search:
         """Those that may be the best, the lowest resolution first: one, unless a border is near or not known."""
         step = self.spectrum.forecast(1).step(self.size)
         order = sorted(candidates, key=lambda m: (m.is_plain, -m.scale))
-        if self.size <= HEADERS:
+        if self.size <= HEADERS or self.spectrum.flat >= DRAWN:
             return order
         found = []
         for model, *finer in (order[at:] for at in range(len(order))):

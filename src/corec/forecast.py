@@ -1,4 +1,4 @@
-"""What the transform of a picture foretells: about how many bytes its files have, and what is lost with its details.
+"""What a picture foretells: about how many bytes its files have, what is lost with its details, and if it is drawn.
 
 A coefficient of magnitude a costs about 1.5 log2(4 a / step) bits where that is positive, and little below. Summed
 over the 8x8 cosine transform of luma that gives bytes that are right but for a factor, which belongs to a codec and its
@@ -56,6 +56,10 @@ class Spectrum:
             for extent in (picture.height, picture.width)
         )
         pixels = picture.pixels[rows[:, None], columns]
+        cells = pixels.reshape(len(rows) // 8, 8, len(columns) // 8, 8, -1)
+        here, below, right = cells[:, :-1, :, :-1], cells[:, 1:, :, :-1], cells[:, :-1, :, 1:]
+        self.flat = float(((here == below) & (here == right)).all(-1).mean())
+        """The share of pixels that are just as those below and to the right of them."""
         plane = (pixels if picture.gray else luma(pixels)).astype(np.float32)
         blocks = plane.reshape(len(rows) // 8, 8, len(columns) // 8, 8).transpose(0, 2, 1, 3)
         dct = dct_matrix()
