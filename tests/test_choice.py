@@ -175,6 +175,14 @@ class TestLikely:
         assert made.model == "plain"  # networks of random weights lose
         assert made.runs == len(written)
 
+    def test_beside_a_bare_model_the_codec_alone_writes_once(self, rows: Rows, written: list[str]) -> None:
+        rows(gray_full={"codec": "webp", "compact": "", "shapes": (), "pays": 20.0})
+        size = round(Spectrum(self.SOURCE).forecast(1).size(20))
+        made = compress_picture(self.SOURCE, codec="webp", size=size)
+        assert made.model == "plain"  # networks of random weights lose
+        assert written.count("plain") == 1 < written.count("gray-full")
+        assert made.data == compress_picture(self.SOURCE, codec="webp", size=size, model="plain").data
+
     def test_what_cannot_be_so_small_is_found_out(self, rows: Rows) -> None:
         rows(gray_half={"pays": 1e6}, gray_full={"pays": 1e6})
         smallest = len(compress_picture(self.SOURCE, model="gray-half", quality=0).data)

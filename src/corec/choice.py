@@ -146,8 +146,13 @@ class Search:
         found: list[Choice] = []
         failures: list[RateError] = []
         for model in candidates:
+            bare = [choice for choice in found if choice.model.is_bare]
             try:
-                found.append(self.largest(model))
+                if model.is_plain and bare:  # that file holds what this one will
+                    data = self.writer.write(self.picture, model, bare[0].step)
+                    found.append(Choice(data, model, bare[0].step))
+                else:
+                    found.append(self.largest(model))
             except RateError as error:
                 failures.append(error)
         if not found:

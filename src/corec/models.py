@@ -70,6 +70,11 @@ class Model:
         """Whether it has no networks at all: see plain()."""
         return not self.reconstruct
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether the codec gets pictures as they are, so that files are, but for the envelope, those of it alone."""
+        return self.scale == 1 and not self.compact and not self.shapes
+
 
 @dataclass(frozen=True)
 class Learned:
