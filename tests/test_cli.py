@@ -185,6 +185,23 @@ class TestFiles:
         assert files(Path("q")) == {"a.jpg", "b.jpg", "d.jpg"}
         assert Path("q/b.jpg").read_bytes() == b"precious"
 
+    def test_nor_does_an_error_that_nobody_foresaw(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        photo(Path("p/a.png"))
+        photo(Path("p/b.png"))
+        working = pipeline.compress_picture
+        answers = iter([lambda *given, **wishes: 1 // 0, working])
+        monkeypatch.setattr(pipeline, "compress_picture", lambda *given, **wishes: next(answers)(*given, **wishes))
+        status, out, err = run("compress", "p", "-o", "q")
+        assert (status, len(out), files(Path("q"))) == (1, 1, {"b.jpg"})
+        assert err == ["corec: p/a.png: an error of Corec's own, ZeroDivisionError: integer division or modulo by zero"]
+
+    def test_a_name_of_two_lines_is_told_in_one(self, run: Run) -> None:
+        photo(Path("p/a\nb.png"))
+        photo(Path("p/c\nd.png"), width=13)
+        status, out, err = run("compress", "p", "-o", "q")
+        assert (status, len(out), len(err)) == (1, 1, 1)
+        assert out[0].startswith("q/a b.jpg ") and err[0].startswith("corec: p/c d.png: ")
+
     @pytest.mark.parametrize(
         ("error", "expected"), [(OSError(28, "No space left"), 1), (MemoryError(), 1), (KeyboardInterrupt(), 130)]
     )
@@ -406,3 +423,6 @@ def test_demo(run: Run) -> None:
     assert float(ours[3]) > float(plain[4]) + 1
     assert files(Path("demo")) == {"photo.png", "photo.jpg", "restored.png", "comparison.png"}
     assert run("demo", "-o", "demo")[0] == 1
+    status, out, err = run("demo", "-o", "fine", "--bpp", "9")
+    assert (status, out, len(err)) == (1, [], 1) and "ask for fewer" in err[0]
+    assert not Path("fine").exists()

@@ -138,8 +138,9 @@ def test_a_size_is_kept_with_rounds_too(model: Learned) -> None:
 
 def test_efforts_that_cannot_be_made_are_refused() -> None:
     image = picture(32, 32, False).pixels
-    with pytest.raises(CodecError, match=r"0\.\.100"):
-        corec.compress(image, effort=101)
+    for effort in (101, -1, 1.5):
+        with pytest.raises(CodecError, match=r"whole number in 0\.\.100"):
+            corec.compress(image, effort=effort)  # type: ignore[arg-type]
     with pytest.raises(CodecError, match="takes no effort"):
         corec.compress(image, codec="webp", effort=1)
     with pytest.raises(CodecError, match="takes no effort"):

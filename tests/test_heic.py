@@ -247,6 +247,13 @@ def test_h5_a_size_that_is_not_the_images_is_refused() -> None:
         heic.decode(damaged)
 
 
+def test_h5_an_image_without_a_size_is_refused() -> None:
+    damaged = heic.encode(image(64, 64, 1), 20, ()).replace(b"ispe", b"ispy")
+    for part in (heic.size, heic.decode):
+        with pytest.raises(CodecError, match="damaged"):
+            part(damaged)
+
+
 def test_h6_an_image_with_transparency_is_none_of_ours() -> None:
     file = io.BytesIO()
     pillow_heif.encode("RGBA", (64, 64), bytes(64 * 64 * 4), file)

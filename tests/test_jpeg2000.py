@@ -192,6 +192,14 @@ def test_within_fills_a_size_and_never_exceeds_it(size: int, planes: int) -> Non
     assert psnr(jpeg2000.decode(data)[0], source) > psnr(jpeg2000.decode(smaller)[0], source) - 0.01
 
 
+@pytest.mark.parametrize("side", [8, 9, 12, 16])
+def test_within_few_bytes_tiny_noise_in_colour_fits(side: int) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (side, side, 3), np.uint8)
+    for size in (200, 300, 450):
+        data = jpeg2000.within(noise, size)
+        assert len(data) <= size and jpeg2000.decode(data)[0].shape == noise.shape
+
+
 def test_within_is_better_than_openjpegs_own_file_of_that_size() -> None:
     source = image(128, 128, 1, seed=4)
     for decibels in (28, 32, 36):

@@ -199,8 +199,12 @@ def test_a_report_is_written_and_gone_on_with(
     kept = (output / "rows.jsonl").read_bytes()
     capsys.readouterr()
     assert evaluate(folder / "none", *arguments, "--force") == 1  # what is forced may be mistyped
-    assert "there are no pictures in" in capsys.readouterr().err
+    assert "none is no folder" in capsys.readouterr().err
     assert (output / "rows.jsonl").read_bytes() == kept
+    assert evaluate(folder, *arguments[:-1], str(folder)) == 1
+    assert "a report needs a folder of its own" in capsys.readouterr().err
+    assert evaluate(folder, "--models", "fake", "--anchors", "jpeg", "--match", "jpeg@30") == 0
+    assert "curves.png" not in capsys.readouterr().out  # that of the report
 
 
 def test_the_page_needs_no_other_file(folder: Path, tmp_path: Path) -> None:

@@ -22,7 +22,12 @@ Tell = Callable[[float], None]
 
 def complain(text: str) -> None:
     """One line on standard error."""
-    typer.echo("corec: " + " ".join(text.split()), err=True)
+    typer.echo(f"corec: {one_line(text)}", err=True)
+
+
+def one_line(text: str) -> str:
+    """Names of files may have line breaks."""
+    return " ".join(text.splitlines())
 
 
 def each(jobs: list[Job], work: Callable[[Job, Tell], dict[str, Any]], force: bool, as_json: bool) -> None:
@@ -37,7 +42,7 @@ def each(jobs: list[Job], work: Callable[[Job, Tell], dict[str, Any]], force: bo
             try:
                 check_target(job.target, sources, force, job.taken)
                 facts = work(job, tell)
-            except (CorecError, MemoryError) as error:
+            except Exception as error:  # one that nobody foresaw must not cost the other files
                 complain(told_of(job.source, error))
                 failed = True
                 continue
@@ -51,6 +56,8 @@ def each(jobs: list[Job], work: Callable[[Job, Tell], dict[str, Any]], force: bo
 def told_of(source: Path, error: Exception) -> str:
     """An error with the name of the file it is about, which some errors begin with."""
     text = "not enough memory" if isinstance(error, MemoryError) else str(error)
+    if not isinstance(error, CorecError | MemoryError):
+        text = f"an error of Corec's own, {type(error).__name__}: {text}"
     return text if text.startswith(str(source)) else f"{source}: {text}"
 
 
@@ -58,7 +65,7 @@ def line(facts: dict[str, Any]) -> str:
     """What is said of one file to people."""
     alone = f" ({facts['codec']} alone)" if facts["model"] == PLAIN else ""
     text = "{output}  {bytes:,} bytes  {bpp:.3f} bpp  {model}{alone}  {width}x{height}  {seconds:.1f} s"
-    return text.format(alone=alone, **facts)
+    return one_line(text.format(alone=alone, **facts))
 
 
 @contextmanager

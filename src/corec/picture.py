@@ -6,6 +6,7 @@ happens in small blocks, straight into the final array: a large picture is held 
 
 import io
 import struct
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -144,7 +145,9 @@ def write_picture(picture: Picture, path: Path, format: str | None = None) -> No
 def _refusals(name: str) -> Iterator[None]:
     """Put the picture's name before what is wrong with it, whoever found it."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged metadata: what matters of it is an error
+            yield
     except CorecError as error:
         raise PictureError(f"{name} {error}") from error
     except Exception as error:

@@ -1,6 +1,7 @@
 """The way of a picture: picture -> compact network -> codec -> envelope, and back; or through the learned codec."""
 
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from corec.learned import codec as learned
 from corec.learned import format as corec_file
 from corec.models import PLAIN, Model, model_named, models, plain, rows_named
 from corec.models import learned as learned_models
-from corec.picture import Picture, as_picture
-from corec.wrap import NO_CONDITION, Progress, origin, read, reconstruct, refuse_beyond_largest, very_large
+from corec.picture import Picture, as_picture, read_picture
+from corec.wrap import Progress, origin, read, reconstruct, refuse_beyond_largest, very_large
 
 Bytes = bytes | bytearray | memoryview
 DEFAULT_QUALITY = 50.0
@@ -110,12 +111,14 @@ def compress_picture(
         if not 0 < bpp < math.inf:
             raise RateError(f"bpp must be a number above 0, not {bpp}")
         size = max(1, int(min(bpp, ANY) * picture.width * picture.height / 8))
-    if effort is not None and not 0 <= effort <= MOST_EFFORT:
-        raise CodecError(f"effort must lie in 0..{MOST_EFFORT}, not {effort}")
+    if effort is not None and effort not in range(MOST_EFFORT + 1):
+        raise CodecError(f"effort must be a whole number in 0..{MOST_EFFORT}, not {effort}")
     if quality is not None and not 0 <= quality <= 100:
         raise RateError(f"quality must lie in 0..100, not {quality}")
-    if size is not None and not size >= 1:
-        raise RateError("a file has at least one byte")
+    if size is not None:
+        if not size >= 1:
+            raise RateError("a file has at least one byte")
+        size = int(min(size, sys.maxsize))
     report = progress or (lambda share: None)
     codec = codec or codec_of_model(model) or jpeg.NAME
     if codec not in endings():
@@ -188,12 +191,14 @@ def restore(data: Bytes, *, model: str | None = None) -> np.ndarray:
 def restore_picture(data: bytes, model: str | None = None, progress: Progress | None = None) -> Picture:
     """restore() to a Picture."""
     row = restorer_of(data, model)
+    if row.is_plain:
+        return read_picture(data)
     decoded, condition = jpeg.decode(data)
     # One table or three instead of two: the networks know luma's and chroma's.
     chroma = condition[1:].mean() if len(condition) > 1 else condition[0]
     condition = np.array([condition[0], chroma] if row.color else condition[:1])
     pixels = np.empty_like(decoded)
-    reconstruct(decoded, NO_CONDITION if row.is_plain else condition, row, pixels, progress)
+    reconstruct(decoded, condition, row, pixels, progress)
     return as_picture(jpeg.with_metadata_of(data, pixels if row.color else pixels[..., 0]))
 
 

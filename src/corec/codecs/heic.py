@@ -108,6 +108,8 @@ def size(data: bytes) -> tuple[int, int]:
     """Width and height from the file's boxes. Raises CodecError, MissingExtraError."""
     with opened(data) as picture:
         width, height = picture.size
+    if not width or not height:
+        raise CodecError("the HEIC data is damaged: it has no size")
     return width, height
 
 

@@ -9,6 +9,8 @@ import io
 import math
 import struct
 import warnings
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -111,7 +113,8 @@ def filled(image: np.ndarray, size: int) -> Codestream | None:
     rates = [rate for rate in rates if rate > 1] + [0.01] * (rates[-1] <= 1)
     streams = [openjpeg(image, "rates", rates)]
     if size <= FEW:
-        streams.append(openjpeg(image, "dB", FINE))
+        with suppress(CodecError):
+            streams.append(openjpeg(image, "dB", FINE))
     found = []
     for choice in {id(each): each for stream in streams for each in (stream.derived(), stream)}.values():
         choice.fill(size)
@@ -213,17 +216,13 @@ def openjpeg(image: np.ndarray, mode: str, layers: list[float]) -> Codestream:
     if max(height, width) > LARGEST:
         raise CodecError(f"JPEG 2000 holds at most {LARGEST} pixels a side here, and this image has {width}x{height}")
     picture = Image.fromarray(image[..., 0] if components == 1 else np.ascontiguousarray(image))  # YCbCr passes as RGB
+    options: dict[str, Any] = {"no_jp2": True, "irreversible": True, "mct": 0, "quality_mode": mode}
     file = io.BytesIO()
-    picture.save(
-        file,
-        "JPEG2000",
-        no_jp2=True,
-        irreversible=True,
-        mct=0,
-        num_resolutions=levels_of(min(height, width)) + 1,
-        quality_mode=mode,
-        quality_layers=layers,
-    )
+    try:
+        levels = levels_of(min(height, width))
+        picture.save(file, "JPEG2000", num_resolutions=levels + 1, quality_layers=layers, **options)
+    except OSError as error:  # tiny images in many layers are more than it has room for
+        raise CodecError(f"OpenJPEG cannot code {width}x{height} in {len(layers)} layers") from error
     return Codestream.taken_apart(file.getvalue(), height, width, components)
 
 

@@ -25,7 +25,7 @@ from corec.color import luma
 from corec.errors import CorecError, FileError, RateError
 from corec.evaluation.contenders import contender, facts_of_models
 from corec.evaluation.metrics import WINDOW, ms_ssim, psnr, ssim
-from corec.evaluation.rows import Finished, Measured, Row
+from corec.evaluation.rows import ROWS, Finished, Measured, Row
 from corec.evaluation.targets import Target
 from corec.files import PICTURES, below, read_bytes
 from corec.picture import Picture, read_picture
@@ -120,11 +120,22 @@ def digest(path: Path) -> str:
 
 
 def pictures_below(folder: Path, apart_from: Path | None = None) -> list[str]:
-    """Paths of the pictures in and below a folder, relative to it. Raises FileError if there are none."""
-    images = sorted(name.as_posix() for _, name in below(folder, PICTURES, apart_from or Path(os.devnull)))
+    """Paths of the pictures in and below a folder, relative to it. Raises FileError if there are none.
+
+    Those of reports are left out, and those of the folder apart_from, which will hold one.
+    """
+    if not folder.is_dir():
+        raise FileError(f"{folder} is no folder")
+    found = below(folder, PICTURES, apart_from or Path(os.devnull))
+    images = sorted(name.as_posix() for _, name in found if not in_report(folder, name))
     if not images:
         raise FileError(f"there are no pictures in {folder}")
     return images
+
+
+def in_report(folder: Path, name: Path) -> bool:
+    """Whether a file inside a folder belongs to the report of another call, whose plots are no pictures to measure."""
+    return any((folder / at / ROWS).exists() for at in list(name.parents)[:-1])
 
 
 def shown_images(images: list[str]) -> list[str]:

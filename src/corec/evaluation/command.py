@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from corec.errors import MissingExtraError, RateError
+from corec.errors import FileError, MissingExtraError, RateError
 from corec.evaluation import bench, contenders, report
 from corec.evaluation.papers import paper_named
 from corec.evaluation.papers.study import Study
 from corec.evaluation.results import Results
 from corec.evaluation.rows import Finished
 from corec.evaluation.targets import RATES, Target, target
+from corec.files import same
 
 PACKAGES = ("bjontegaard", "matplotlib", "pytorch_msssim", "skimage", "torch")
 SHOWN = 2
@@ -59,6 +60,8 @@ def compare(wishes: Wishes, run: Run) -> str:
     """Measure, fill the report's folder, and give the tables as Markdown. Raises CorecError."""
     if any(not 0 < rate < math.inf for rate in wishes.rates):
         raise RateError("--bpp must be above 0")
+    if run.output and same(run.output, wishes.folder):
+        raise FileError(f"{run.output} holds the pictures: a report needs a folder of its own")
     rates = sorted(set(wishes.rates or RATES))
     targets = [target(name) for name in dict.fromkeys(wishes.match)] or [Target("", rate) for rate in rates]
     ours = contenders.usable(wishes.models or [contenders.CHOICE])

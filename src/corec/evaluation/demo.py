@@ -47,9 +47,11 @@ def run_demo(folder: Path, bpp: float, force: bool) -> tuple[Row, Row]:
     data = compress_picture(picture, bpp=bpp).data
     restored = decompress_picture(data)
     try:
-        _, plain_data = jpegs.best(picture, len(data))
+        quality, plain_data = jpegs.best(picture, len(data))
     except RateError as error:
         raise RateError(f"plain JPEG cannot hold the photograph in {len(data)} bytes: ask for more") from error
+    if quality == jpegs.TWENTIETHS[-1]:
+        raise RateError(f"plain JPEG has use for {len(plain_data)} bytes at most, not for {len(data)}: ask for fewer")
     plain = read_picture(plain_data)
     rows = (row("plain JPEG", plain_data, picture, plain), row("Corec", data, picture, restored))
     with aside(folder / ORIGINAL) as path:

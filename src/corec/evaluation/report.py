@@ -12,11 +12,12 @@ from corec.evaluation.curves import Crossing, Difference
 from corec.evaluation.page import page
 from corec.evaluation.plots import plot
 from corec.evaluation.results import Results, differences, finite, means, numbers
+from corec.evaluation.rows import ROWS
 from corec.evaluation.tables import NONE, Table, extent, markdown, number
 from corec.evaluation.targets import Target
 from corec.files import aside
 
-ROWS, RESULTS, TABLES, CURVES, PAGE = "rows.jsonl", "results.json", "results.md", "curves.png", "report.html"
+RESULTS, TABLES, CURVES, PAGE = "results.json", "results.md", "curves.png", "report.html"
 
 
 def tables(results: Results) -> list[Table]:

@@ -25,6 +25,9 @@ PACKAGES = (
 LIBRARIES = {"libjpeg_turbo": "libjpeg-turbo", "jpg_2000": "OpenJPEG", "webp": "libwebp", "avif": "libavif"}
 """Those in Pillow: its name for them, and theirs."""
 
+ROWS = "rows.jsonl"
+"""The file's name, in the folder of a report."""
+
 
 @dataclass(frozen=True)
 class Row:

@@ -26,7 +26,7 @@ def markdown(table: Table) -> str:
 
 
 def line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(" ".join(cell.splitlines()).replace("|", "\\|") for cell in cells) + " |"
 
 
 def number(value: float, places: int = 2, sign: bool = False) -> str:

@@ -25,6 +25,8 @@ class Photographs:
     """
 
     def __init__(self, folder: Path, color: bool, hold_out: int = 20, reduce_above: int = 1000) -> None:
+        if not folder.is_dir():
+            raise RecipeError(f"{folder} is no folder")
         files = [path for path, _ in below(folder, SUFFIXES, Path(os.devnull))]
         if not files:
             raise RecipeError(f"there are no pictures under {folder}")
