@@ -206,7 +206,7 @@ def test_networks_know_the_codec_and_pictures_may_reach_it_as_they_are(tmp_path:
     from corec.training.export import export
 
     settings = {"codec": "bpg", "also": ("jpeg2000",), "bare": ("bpg",), "half": False, "color": True}
-    settings |= {"compact_width": 4, "widths": (4, 6, 8)}
+    settings |= {"compact_width": 4, "widths": (4, 6, 8), "steps": (3.0, 1000.0)}
     method = Method(Settings(**settings))  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in method.parameters():
@@ -215,6 +215,7 @@ def test_networks_know_the_codec_and_pictures_may_reach_it_as_they_are(tmp_path:
     export(tmp_path, "all", zoo=new_zoo)
     bare, other = model_named("bpg-all"), model_named("jpeg2000-all")
     assert (bare.which, other.which) == ((1, 0), (0, 1))
+    assert (bare.steps, other.steps) == ((3.0, codec_named("bpg").STEPS[1]), (3.0, 1000.0))
     assert not bare.compact and not bare.restores and other.compact
     source = picture(40, 48, gray=False)
     straight = wrap.levels(color.ycbcr_from_rgb(source.pixels))

@@ -107,7 +107,9 @@ def differing(name: str, method: Any) -> dict[str, dict[str, Any]]:
     for codec, place in zip(codecs, which, strict=True):
         facts = models[f"{codec}-{name}" if place else name] = {"codec": codec}
         if place:
+            finest, coarsest = codec_named(codec).STEPS
             facts["which"] = place
+            facts["steps"] = np.clip(method.settings.steps, finest, coarsest).tolist()
         if codec in getattr(method.settings, "bare", ()):
             facts |= {"compact": "", "compact_sha256": ""}
     return models
