@@ -330,15 +330,15 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 def take_over(method: nn.Module, weights: dict[str, Tensor]) -> None:
     """Copy weights by name, into wider layers too: further outputs start as they are, further inputs with zeros, so
-    that what is new has no part, at first, in what there was. The layers at a network's ends are taken whole or not at
-    all: with other planes they are for something else.
+    that what is new has no part, at first, in what there was. The layers at a network's ends are taken whole, or from
+    gray into colour, where luma comes first; with other planes they are for something else.
     """
     taken = {}
     for name, own in method.state_dict().items():
         weight = weights.get(name, torch.empty(0))
         if own.shape == weight.shape:
             taken[name] = weight
-        elif fits_into(weight, own) and not ENDS & set(name.split(".")):
+        elif fits_into(weight, own) and (not ENDS & set(name.split(".")) or colors(weight, own)):
             taken[name] = own.clone()
             if own.ndim > 1:
                 taken[name][: len(weight), weight.shape[1] :] = 0
@@ -350,6 +350,11 @@ def fits_into(weight: Tensor, other: Tensor) -> bool:
     """Whether a layer's weight is one of a wider layer with the same kernels."""
     sides = list(zip(weight.shape, other.shape, strict=False))
     return weight.ndim == other.ndim and all(a <= b for a, b in sides) and weight.shape[2:] == other.shape[2:]
+
+
+def colors(weight: Tensor, other: Tensor) -> bool:
+    """Whether a layer at an end has, instead of luma, three planes: three times as many inputs, or outputs."""
+    return {b / a for a, b in zip(weight.shape, other.shape, strict=True)} == ({1, 3} if weight.ndim > 1 else {3})
 
 
 def save(
