@@ -232,6 +232,19 @@ def test_a_wider_network_takes_no_narrower_ends() -> None:
         assert torch.equal(weight, old.state_dict()[name] if name in same else kept[name])
 
 
+def test_a_network_for_colour_begins_with_one_for_luma() -> None:
+    def ends(planes: int) -> torch.nn.Module:
+        conv = torch.nn.Conv2d
+        return torch.nn.Sequential(OrderedDict(head=conv(planes, 5, 1), tail=conv(5, 4 * planes, 3)))
+
+    old, new = ends(1), ends(3)
+    chroma = new.tail.weight[4:].clone()
+    loop.take_over(new, old.state_dict())
+    image = torch.rand(1, 3, 9, 9)
+    torch.testing.assert_close(new(image)[:, :4], old(image[:, :1]))
+    assert torch.equal(new.tail.weight[4:], chroma) and chroma.any()
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="not finite"):
         train(replace(TINY, learning_rate=1e30, steps=20), pictures, tmp_path)
