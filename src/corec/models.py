@@ -65,6 +65,9 @@ class Model:
     which: tuple[float, ...] = ()
     """What networks that are for several codecs are told beside the step: 1 at the codec's place among them, else 0."""
 
+    luma: int = 0
+    """Number of the gray model whose network behind the codec restores luma, in place of reconstruct; 0: none does."""
+
     @property
     def is_plain(self) -> bool:
         """Whether it has no networks at all: see plain()."""

@@ -130,9 +130,22 @@ def reconstruct(
     decoded: np.ndarray, condition: np.ndarray, model: Model, pixels: np.ndarray, progress: Progress | None
 ) -> None:
     """Fill pixels, uint8 (H, W, 1) luma or (H, W, 3) sRGB, from a decoded image by a model's second network."""
-    net = net_of(model.reconstruct, model.reconstruct_sha256, looks_both_ways(model, *pixels.shape[:2]))
+    both = looks_both_ways(model, *pixels.shape[:2])
+    net = net_of(model.reconstruct, model.reconstruct_sha256, both)
+    if model.luma:
+        net = with_luma(net, model_numbered(model.luma), condition, both)
     after = color.rgb_from_ycbcr if model.color else levels
     through(net, decoded, told(condition, model), pixels, unit, after, TILE // model.scale, progress)
+
+
+def with_luma(net: Net, gray: Model, condition: np.ndarray, both: bool) -> Net:
+    """A network for YCbCr whose luma is made by that of a gray model, which is told of luma's step."""
+    lumas, of_luma = net_of(gray.reconstruct, gray.reconstruct_sha256, both), told(condition[:1], gray)
+
+    def joined(image: np.ndarray, condition: np.ndarray) -> np.ndarray:
+        return np.concatenate([lumas(image[..., :1], of_luma), net(image, condition)[..., 1:]], 2)
+
+    return joined
 
 
 def looks_both_ways(model: Model, height: int, width: int) -> bool:

@@ -22,7 +22,7 @@ from corec.methods.integers import EXACT, Context
 from corec.models import ZOO, read_manifest
 from corec.runtime import Network
 from corec.training.loop import build, load
-from corec.training.manifest import MANIFEST, PAIR, all_files, check_name, entered, manifest_of, written
+from corec.training.manifest import MANIFEST, PAIR, Manifest, all_files, check_name, entered, manifest_of, written
 from corec.training.recipe import Recipe, fill
 from corec.training.slope import slope_of
 from corec.training.tables import packed
@@ -46,8 +46,13 @@ Parts = dict[str, bytes]
 """Files of a model, by what they are: compact, reconstruct, analysis, tables ..."""
 
 
-def export(run: Path, name: str, number: int | None = None, default: bool = False, zoo: Path = ZOO) -> dict[str, int]:
+def export(
+    run: Path, name: str, number: int | None = None, default: bool = False, luma: str = "", zoo: Path = ZOO
+) -> dict[str, int]:
     """Write the averaged weights of a run as model `name`; returns the new models' names and numbers.
+
+    luma: of a run in colour for several codecs, what is after CODEC- in the names of the gray models whose networks
+    behind the codec shall restore luma.
 
     Networks for several codecs are as many models, CODEC-name, which share their files. A new model gets the next free
     number, or this one (the first of several, and the next ones in order). Replacing a model of the same name before
@@ -89,6 +94,9 @@ def export(run: Path, name: str, number: int | None = None, default: bool = Fals
         for each, facts in own.items()
     ]
     before = manifest_of(zoo)
+    if luma:
+        for entry in entries:
+            entry["luma"] = number_of_luma(before, entry, luma)
     manifest = entered("learned" if learned else "model", entries, before)
     with ExitStack() as stack:  # all take their places at the end, the manifest last
         stack.enter_context(aside(zoo / MANIFEST)).write_text(written(manifest), encoding="utf-8")
@@ -98,6 +106,16 @@ def export(run: Path, name: str, number: int | None = None, default: bool = Fals
         (zoo / file).unlink(missing_ok=True)
     read_manifest.cache_clear()
     return {entry["name"]: entry["number"] for entry in entries}
+
+
+def number_of_luma(manifest: Manifest, row: dict[str, Any], luma: str) -> int:
+    """The number of the gray model that is to restore luma for a new one in colour. Raises ModelError."""
+    name = f"{row.get('codec')}-{luma}"
+    for gray in manifest["model"]:
+        alike = all(gray[fact] == row.get(fact) for fact in ("codec", "scale"))
+        if gray["name"] == name and alike and (gray["color"], row["color"]) == (False, True):
+            return int(gray["number"])
+    raise ModelError(f"no gray model {name} can restore luma for {row['name']}")
 
 
 def differing(name: str, method: Any) -> dict[str, dict[str, Any]]:

@@ -49,6 +49,20 @@ def entered(kind: str, entries: list[dict[str, Any]], before: Manifest) -> Manif
             if shared := files_of(other) & files_of(entries[0]):
                 raise ModelError(f"{min(shared)} is a file of model {other['name']} too: take another name")
     rows[kind] = sorted([*rows[kind], *entries], key=lambda r: r["number"])
+    return with_new_luma(rows, entries, before)
+
+
+def with_new_luma(rows: Manifest, entries: list[dict[str, Any]], before: Manifest) -> Manifest:
+    """The same where models in colour, whose luma is restored by a gray one's network that was replaced by one of the
+    entries, take the new one's: that makes them others, with numbers of their own."""
+    new = {entry["name"]: entry["number"] for entry in entries}
+    replaced = {row["number"]: new[row["name"]] for row in before["model"] if row["name"] in new}
+    last = max(row["number"] for some in rows.values() for row in some)
+    for row in [row for row in rows["model"] if row.get("luma") in replaced]:
+        last += 1
+        rows["retired"].append({"number": row["number"], "name": row["name"]})
+        rows["model"].remove(row)
+        rows["model"].append(row | {"number": last, "luma": replaced[row["luma"]]})
     return rows
 
 
