@@ -230,6 +230,49 @@ def test_networks_know_the_codec_and_pictures_may_reach_it_as_they_are(tmp_path:
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch's, about its own exporter
+def test_luma_in_colour_is_restored_by_a_gray_network(tmp_path: Path, new_zoo: Path) -> None:
+    pytest.importorskip("onnx")
+    torch = pytest.importorskip("torch")
+    from corec.methods.joint import Method, Settings
+    from corec.training.export import export
+
+    def exported(name: str, planes: int, luma: str = "", **more: Any) -> None:
+        settings = {"codec": "webp", "also": ("bpg",), "half": False, "color": planes == 3, "bare": ("webp", "bpg")}
+        settings |= {"compact_width": 4, "widths": (4, 6, 8)} | more
+        method = Method(Settings(**settings))  # type: ignore[arg-type]
+        torch.nn.init.normal_(method.reconstruct.tail.weight, std=0.03)
+        save_run(tmp_path, "joint", settings, method)
+        export(tmp_path, name, luma=luma, zoo=new_zoo)
+
+    exported("gray", 1, steps=(20.0, 100.0))
+    exported("alone", 3)
+    exported("color", 3, "gray")
+    gray, both = model_named("webp-gray"), model_named("webp-color")
+    assert (both.luma, model_named("bpg-color").luma) == (gray.number, model_named("bpg-gray").number)
+    assert not model_named("webp-alone").luma
+    decoded = wrap.levels(color.ycbcr_from_rgb(picture(40, 48, gray=False).pixels))
+    made = [np.empty((40, 48, planes), np.uint8) for planes in (3, 3, 1)]
+    for pixels, row in zip(made, (both, replace(both, luma=0), gray), strict=True):
+        image = decoded[..., : pixels.shape[2]]
+        wrap.reconstruct(image, np.array([2.5]), row, pixels, None)  # below the gray one's range
+    joined, own, lumas = made
+    planes, alone = color.ycbcr_from_rgb(joined), color.ycbcr_from_rgb(own)
+    inside = (np.minimum(joined, own).min(2) > 0) & (np.maximum(joined, own).max(2) < 255)  # no channel was clipped
+    assert np.abs(planes[..., 0] - lumas[..., 0] / 255)[inside].max() < 1.5 / 255
+    assert np.abs(planes - alone)[inside][:, 1:].max() < 2 / 255 < 5 / 255 < np.abs(planes - alone)[inside].max()
+    with pytest.raises(ModelError, match="no gray model webp-none can restore luma for webp-color"):
+        exported("color", 3, "none")
+    with pytest.raises(ModelError, match="no gray model webp-color can"):
+        exported("other", 3, "color")
+    before = both.number
+    exported("gray", 1)  # a new gray one makes others of those that look through it
+    assert model_named("webp-color").luma == model_named("webp-gray").number > gray.number
+    assert model_named("webp-color").number > before
+    with pytest.raises(ModelError, match=f"model {before} .webp-color. was retired"):
+        model_numbered(before)
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's, about its own exporter
 def test_files_of_a_replaced_model_go_with_it(tmp_path: Path, new_zoo: Path) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("torch")
