@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from corec.choice import BORDER, Search, Writer, candidates_for, range_of
+from corec.choice import BORDER, DRAWN, Search, Writer, candidates_for, range_of
 from corec.color import luma
 from corec.errors import RateError
 from corec.evaluation.bench import pictures_below
@@ -63,7 +63,8 @@ def main() -> None:
 
 
 def pictures_of(options: argparse.Namespace) -> list[Picture]:
-    """The middles of pictures spread over the folder, gray ones or those in colour."""
+    """The middles of pictures spread over the folder, gray ones or those in colour; not drawn ones, of which every
+    candidate is tried."""
     names = pictures_below(options.folder)
     held = []
     for name in names[:: max(1, len(names) // options.pictures)]:
@@ -72,7 +73,9 @@ def pictures_of(options: argparse.Namespace) -> list[Picture]:
             continue
         pixels = picture.pixels if picture.gray or not options.gray else luma(picture.pixels)
         top, left = (max(0, extent - options.side) // 2 for extent in pixels.shape[:2])
-        held.append(Picture(np.ascontiguousarray(pixels[top : top + options.side, left : left + options.side])))
+        middle = Picture(np.ascontiguousarray(pixels[top : top + options.side, left : left + options.side]))
+        if Spectrum(middle).flat < DRAWN:
+            held.append(middle)
     return held
 
 
