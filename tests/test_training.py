@@ -243,6 +243,8 @@ def test_a_network_for_colour_begins_with_one_for_luma() -> None:
     image = torch.rand(1, 3, 9, 9)
     torch.testing.assert_close(new(image)[:, :4], old(image[:, :1]))
     assert torch.equal(new.tail.weight[4:], chroma) and chroma.any()
+    loop.take_over(new, {})  # nor is it an error if there is nothing to take
+    assert torch.equal(new.tail.weight[4:], chroma)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(pictures: Path, tmp_path: Path) -> None:

@@ -354,7 +354,8 @@ def fits_into(weight: Tensor, other: Tensor) -> bool:
 
 def colors(weight: Tensor, other: Tensor) -> bool:
     """Whether a layer at an end has, instead of luma, three planes: three times as many inputs, or outputs."""
-    return {b / a for a, b in zip(weight.shape, other.shape, strict=True)} == ({1, 3} if weight.ndim > 1 else {3})
+    differing = [(a, b) for a, b in zip(weight.shape, other.shape, strict=True) if a != b]
+    return len(differing) == 1 and differing[0][1] == 3 * differing[0][0] > 0
 
 
 def save(
