@@ -314,15 +314,11 @@ def export(
         typer.Option(metavar="N", min=1, help="In its files, of several the first; by default the next free one."),
     ] = None,
     default: Annotated[bool, typer.Option("--default", help="Let compress use it unless told otherwise.")] = False,
-    luma: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="Luma is restored by the gray models CODEC-NAME.", show_default=False),
-    ] = "",
 ) -> None:
     """Put the model of a training run among those of `corec models`."""
     with extra("train"):
         from corec.training import export as exporter
-    for model, given in exporter.export(run, name, number, default, luma).items():
+    for model, given in exporter.export(run, name, number, default).items():
         typer.echo(f"{model} is model number {given}")
 
 

@@ -130,22 +130,21 @@ def reconstruct(
     decoded: np.ndarray, condition: np.ndarray, model: Model, pixels: np.ndarray, progress: Progress | None
 ) -> None:
     """Fill pixels, uint8 (H, W, 1) luma or (H, W, 3) sRGB, from a decoded image by a model's second network."""
-    both = looks_both_ways(model, *pixels.shape[:2])
-    net = net_of(model.reconstruct, model.reconstruct_sha256, both)
+    net = net_of(model.reconstruct, model.reconstruct_sha256, looks_both_ways(model, *pixels.shape[:2]))
+    image = decoded
     if model.luma:
-        net = with_luma(net, model_numbered(model.luma), condition, both)
+        image = with_luma(decoded, condition, model_numbered(model.luma), progress and (lambda done: progress(done / 2)))
+    before = unit if image is decoded else np.asarray
     after = color.rgb_from_ycbcr if model.color else levels
-    through(net, decoded, told(condition, model), pixels, unit, after, TILE // model.scale, progress)
+    through(net, image, told(condition, model), pixels, before, after, TILE // model.scale, progress)
 
 
-def with_luma(net: Net, gray: Model, condition: np.ndarray, both: bool) -> Net:
-    """A network for YCbCr whose luma is made by that of a gray model, which is told of luma's step."""
-    lumas, of_luma = net_of(gray.reconstruct, gray.reconstruct_sha256, both), told(condition[:1], gray)
-
-    def joined(image: np.ndarray, condition: np.ndarray) -> np.ndarray:
-        return np.concatenate([lumas(image[..., :1], of_luma), net(image, condition)[..., 1:]], 2)
-
-    return joined
+def with_luma(decoded: np.ndarray, condition: np.ndarray, gray: Model) -> np.ndarray:
+    """A decoded image, uint8 (H, W, 3) YCbCr, with luma as a gray model of full size restores it: float16 in 0..1."""
+    image = unit(decoded, np.float16)
+    net = net_of(gray.reconstruct, gray.reconstruct_sha256, looks_both_ways(gray, *decoded.shape[:2]))
+    through(net, decoded[..., :1], told(condition[:1], gray), image[..., :1], unit, np.asarray, TILE)
+    return image
 
 
 def looks_both_ways(model: Model, height: int, width: int) -> bool:
@@ -232,9 +231,9 @@ def refuse_beyond_largest(width: int, height: int) -> None:
         )
 
 
-def unit(pixels: np.ndarray) -> np.ndarray:
-    """uint8 levels as float32 in 0..1."""
-    return pixels.astype(np.float32) / 255
+def unit(pixels: np.ndarray, kind: type[np.floating] = np.float32) -> np.ndarray:
+    """uint8 levels as floats in 0..1."""
+    return pixels.astype(kind) / kind(255)
 
 
 def levels(image: np.ndarray) -> np.ndarray:

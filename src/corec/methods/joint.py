@@ -29,10 +29,12 @@ from torch.nn import functional as F
 from corec.codecs.base import Codec, codec_named
 from corec.errors import RecipeError
 from corec.methods.layers import Block, Downscale, Upscale, silence
+from corec.models import model_named
 from corec.suit import Suit
 from corec.training.coding import coded
 from corec.training.proxies import JpegProxy, rgb_from_ycbcr, ycbcr_from_rgb
 from corec.view import Seen
+from corec.wrap import with_luma
 
 FLOOR = (0.3 / 255) ** 2
 """Added to the mean squared error before its logarithm is taken: flat crops have none, and their PSNR no bound."""
@@ -139,6 +141,9 @@ class Settings:
     """Those of all its codecs that get pictures as they are, of full size: what is trained is Reconstruct alone."""
     real: float = 0.0
     """Share of the run, at its end, that trains Reconstruct alone on the codec's own files."""
+    luma: str = ""
+    """What is after CODEC- in the names of the models for gray pictures that restore luma, before Reconstruct sees it;
+    it then restores chroma, and what is left of luma. For colour at full size, trained on the codec's own files alone."""
     rounds: int = 0
     """In which every other one of these files is suited to its picture first, as compress does: see corec.suit. JPEG's
     only. With all of them Reconstruct would read more and more into its own hints, and no longer see pictures."""
@@ -155,6 +160,8 @@ class Settings:
             raise RecipeError("bare may name codecs of a recipe that is not for half size")
         if self.also and "jpeg" in (self.codec, *self.also):
             raise RecipeError("networks around JPEG are told both its tables, and are for it alone")
+        if self.luma and (self.half or not self.color or self.codec == "jpeg" or self.real < 1):
+            raise RecipeError("luma may be restored first in colour, at full size, not around JPEG, and with real = 1.0")
         if self.rounds and (self.codec, *self.also) != ("jpeg",):
             raise RecipeError("rounds suit files of JPEG alone")
 
@@ -167,8 +174,11 @@ class Method(nn.Module):
 
     rate = 1.0
     """By what the recipe's learning rate is multiplied."""
-    both_ways = True
-    """See corec.models.Model."""
+
+    @property
+    def both_ways(self) -> bool:
+        """See corec.models.Model. Where luma is restored by models of gray pictures, they do, and that is most of it."""
+        return not self.settings.luma
 
     @property
     def suits(self) -> bool:
@@ -228,6 +238,8 @@ class Method(nn.Module):
                 return suit.best.data
 
             decoded, bits, _ = coded(compact, file)
+            if s.luma:
+                decoded = self.with_luma(decoded, codecs, levels)
         else:
             with torch.autocast(batch.device.type, enabled=False):  # a codec's arithmetic is exact
                 decoded, bits = self.proxy(compact.float(), tables)
@@ -251,6 +263,14 @@ class Method(nn.Module):
         """Decoded images (N, 1 or 3, h, w), luma or YCbCr -> pictures (N, 1 or 3, H, W), luma or RGB."""
         pictures = self.reconstruct(decoded, log_step).float()
         return rgb_from_ycbcr(pictures) if self.settings.color else pictures
+
+    def with_luma(self, decoded: Tensor, codecs: list[Codec], steps: list[float]) -> Tensor:
+        """Decoded images (N, 3, H, W), YCbCr, as the models of gray pictures restore their luma."""
+        images = (255 * decoded).round().to(torch.uint8).permute(0, 2, 3, 1).numpy(force=True)
+        grays = [model_named(f"{codec.NAME}-{self.settings.luma}") for codec in codecs]
+        told = [codec.condition(step, ()) for codec, step in zip(codecs, steps, strict=True)]
+        restored = np.stack([with_luma(*facts) for facts in zip(images, told, grays, strict=True)])
+        return torch.from_numpy(restored).to(decoded).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
     def view(self, image: np.ndarray, picture: Tensor, log_step: Tensor) -> Seen:
         """What Reconstruct makes of a decoded image (h, w, 1 or 3) in 0..1, beside its picture (1 or 3, H, W)."""

@@ -47,12 +47,9 @@ Parts = dict[str, bytes]
 
 
 def export(
-    run: Path, name: str, number: int | None = None, default: bool = False, luma: str = "", zoo: Path = ZOO
+    run: Path, name: str, number: int | None = None, default: bool = False, zoo: Path = ZOO
 ) -> dict[str, int]:
     """Write the averaged weights of a run as model `name`; returns the new models' names and numbers.
-
-    luma: of a run in colour for several codecs, what is after CODEC- in the names of the gray models whose networks
-    behind the codec shall restore luma.
 
     Networks for several codecs are as many models, CODEC-name, which share their files. A new model gets the next free
     number, or this one (the first of several, and the next ones in order). Replacing a model of the same name before
@@ -94,7 +91,7 @@ def export(
         for each, facts in own.items()
     ]
     before = manifest_of(zoo)
-    if luma:
+    if luma := getattr(method.settings, "luma", ""):
         for entry in entries:
             entry["luma"] = number_of_luma(before, entry, luma)
     manifest = entered("learned" if learned else "model", entries, before)
