@@ -54,3 +54,11 @@ def test_networks_around_jpeg_are_for_it_alone() -> None:
     for codec, other in (("jpeg", "webp"), ("webp", "jpeg")):
         with pytest.raises(RecipeError, match="for it alone"):
             joint.Settings(codec=codec, also=(other,))
+
+
+def test_luma_is_restored_first_where_files_are_real() -> None:
+    usual = {"codec": "bpg", "color": True, "half": False, "real": 1.0, "luma": "gray-full"}
+    joint.Settings(**usual)  # type: ignore[arg-type]
+    for other in ({"codec": "jpeg"}, {"color": False}, {"half": True}, {"real": 0.9}):
+        with pytest.raises(RecipeError, match="luma may be restored first"):
+            joint.Settings(**usual | other)  # type: ignore[arg-type]

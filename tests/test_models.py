@@ -236,34 +236,46 @@ def test_luma_in_colour_is_restored_by_a_gray_network(tmp_path: Path, new_zoo: P
     from corec.methods.joint import Method, Settings
     from corec.training.export import export
 
-    def exported(name: str, planes: int, luma: str = "", **more: Any) -> None:
+    def exported(name: str, planes: int, **more: Any) -> Any:
         settings = {"codec": "webp", "also": ("bpg",), "half": False, "color": planes == 3, "bare": ("webp", "bpg")}
-        settings |= {"compact_width": 4, "widths": (4, 6, 8)} | more
+        settings |= {"compact_width": 4, "widths": (4, 6, 8), "real": 1.0} | more
         method = Method(Settings(**settings))  # type: ignore[arg-type]
         torch.nn.init.normal_(method.reconstruct.tail.weight, std=0.03)
         save_run(tmp_path, "joint", settings, method)
-        export(tmp_path, name, luma=luma, zoo=new_zoo)
+        export(tmp_path, name, zoo=new_zoo)
+        return method
 
     exported("gray", 1, steps=(20.0, 100.0))
     exported("alone", 3)
-    exported("color", 3, "gray")
+    method = exported("color", 3, luma="gray")
     gray, both = model_named("webp-gray"), model_named("webp-color")
     assert (both.luma, model_named("bpg-color").luma) == (gray.number, model_named("bpg-gray").number)
-    assert not model_named("webp-alone").luma
-    decoded = wrap.levels(color.ycbcr_from_rgb(picture(40, 48, gray=False).pixels))
-    made = [np.empty((40, 48, planes), np.uint8) for planes in (3, 3, 1)]
-    for pixels, row in zip(made, (both, replace(both, luma=0), gray), strict=True):
-        image = decoded[..., : pixels.shape[2]]
-        wrap.reconstruct(image, np.array([2.5]), row, pixels, None)  # below the gray one's range
-    joined, own, lumas = made
-    planes, alone = color.ycbcr_from_rgb(joined), color.ycbcr_from_rgb(own)
-    inside = (np.minimum(joined, own).min(2) > 0) & (np.maximum(joined, own).max(2) < 255)  # no channel was clipped
-    assert np.abs(planes[..., 0] - lumas[..., 0] / 255)[inside].max() < 1.5 / 255
-    assert np.abs(planes - alone)[inside][:, 1:].max() < 2 / 255 < 5 / 255 < np.abs(planes - alone)[inside].max()
+    assert gray.both_ways and not both.both_ways
+    assert not model_named("webp-alone").luma and model_named("webp-alone").both_ways
+    decoded = wrap.levels(color.ycbcr_from_rgb(picture(48, 64, gray=False).pixels))
+    condition = np.array([2.5])  # below the gray one's range
+    made, lumas, shares = np.empty((48, 64, 3), np.uint8), np.empty((48, 64, 1), np.uint8), []
+    wrap.reconstruct(decoded, condition, both, made, shares.append)
+    assert shares == sorted(shares) and shares[-1] == 1 and len(shares) == 2
+    wrap.reconstruct(decoded[..., :1], condition, gray, lumas, None)
+    seen = wrap.with_luma(decoded, condition, gray)
+    assert seen.dtype == np.float16
+    assert np.abs(255.0 * seen[..., 0] - lumas[..., 0]).max() < 0.6
+    assert np.abs(255.0 * seen[..., 1:] - decoded[..., 1:]).max() < 0.1
+    own = np.empty_like(made)
+    wrap.reconstruct(wrap.levels(seen.astype(np.float32)), condition, replace(both, luma=0), own, None)
+    assert np.abs(made.astype(int) - own).max() <= 3
+    wrap.reconstruct(decoded, condition, replace(both, luma=0), own, None)
+    assert np.abs(made.astype(int) - own).max() > 5
+    with torch.no_grad():  # training restores luma in the same way
+        image = torch.from_numpy(decoded / np.float32(255)).permute(2, 0, 1)[None]
+        image = method.with_luma(image, method.codecs[:1], [12.0])
+        trained = 255 * method.restored(image, torch.tensor([[2.5, 1, 0]]))[0].permute(1, 2, 0).numpy()
+    assert np.abs(np.clip(trained, 0, 255) - made).max() < 3
     with pytest.raises(ModelError, match="no gray model webp-none can restore luma for webp-color"):
-        exported("color", 3, "none")
+        exported("color", 3, luma="none")
     with pytest.raises(ModelError, match="no gray model webp-color can"):
-        exported("other", 3, "color")
+        exported("other", 3, luma="color")
     before = both.number
     exported("gray", 1)  # a new gray one makes others of those that look through it
     assert model_named("webp-color").luma == model_named("webp-gray").number > gray.number

@@ -66,7 +66,7 @@ class Model:
     """What networks that are for several codecs are told beside the step: 1 at the codec's place among them, else 0."""
 
     luma: int = 0
-    """Number of the gray model whose network behind the codec restores luma, before reconstruct sees it; 0: none does."""
+    """Number of the gray model whose network behind the codec restores luma, before reconstruct sees it; 0: none."""
 
     @property
     def is_plain(self) -> bool:

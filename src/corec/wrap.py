@@ -27,6 +27,8 @@ Turn = Callable[[np.ndarray], np.ndarray]
 NO_CONDITION = np.empty(0)
 TILE, OVERLAP, GRID = 1024, 96, 16
 """In picture pixels. The overlap exceeds the reach of every network (88 pixels for joint.Reconstruct)."""
+LUMAS_SHARE = 0.75
+"""Of the time that two networks behind a codec take, where luma has one of its own, that one's."""
 BOTH_WAYS_UP_TO = 4_000_000
 """Pixels of a picture. Looking both ways takes twice as long, and at such sizes that is not worth some hundredths."""
 
@@ -131,19 +133,25 @@ def reconstruct(
 ) -> None:
     """Fill pixels, uint8 (H, W, 1) luma or (H, W, 3) sRGB, from a decoded image by a model's second network."""
     net = net_of(model.reconstruct, model.reconstruct_sha256, looks_both_ways(model, *pixels.shape[:2]))
-    image = decoded
+    before, after = as_it_is if model.luma else unit, color.rgb_from_ycbcr if model.color else levels
+    report, image, first = progress or (lambda share: None), decoded, 0.0
     if model.luma:
-        image = with_luma(decoded, condition, model_numbered(model.luma), progress and (lambda done: progress(done / 2)))
-    before = unit if image is decoded else np.asarray
-    after = color.rgb_from_ycbcr if model.color else levels
-    through(net, image, told(condition, model), pixels, before, after, TILE // model.scale, progress)
+        first = LUMAS_SHARE
+        image = with_luma(decoded, condition, model_numbered(model.luma), lambda share: report(first * share))
+
+    def rest(share: float) -> None:
+        report(first + (1 - first) * share)
+
+    through(net, image, told(condition, model), pixels, before, after, TILE // model.scale, rest)
 
 
-def with_luma(decoded: np.ndarray, condition: np.ndarray, gray: Model) -> np.ndarray:
+def with_luma(
+    decoded: np.ndarray, condition: np.ndarray, gray: Model, progress: Progress | None = None
+) -> np.ndarray:
     """A decoded image, uint8 (H, W, 3) YCbCr, with luma as a gray model of full size restores it: float16 in 0..1."""
-    image = unit(decoded, np.float16)
+    image = decoded / np.float16(255)
     net = net_of(gray.reconstruct, gray.reconstruct_sha256, looks_both_ways(gray, *decoded.shape[:2]))
-    through(net, decoded[..., :1], told(condition[:1], gray), image[..., :1], unit, np.asarray, TILE)
+    through(net, decoded[..., :1], told(condition[:1], gray), image[..., :1], unit, as_it_is, TILE, progress)
     return image
 
 
@@ -231,9 +239,14 @@ def refuse_beyond_largest(width: int, height: int) -> None:
         )
 
 
-def unit(pixels: np.ndarray, kind: type[np.floating] = np.float32) -> np.ndarray:
-    """uint8 levels as floats in 0..1."""
-    return pixels.astype(kind) / kind(255)
+def unit(pixels: np.ndarray) -> np.ndarray:
+    """uint8 levels as float32 in 0..1."""
+    return pixels.astype(np.float32) / 255
+
+
+def as_it_is(image: np.ndarray) -> np.ndarray:
+    """An image that is floats in 0..1 already."""
+    return image
 
 
 def levels(image: np.ndarray) -> np.ndarray:

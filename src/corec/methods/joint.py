@@ -142,8 +142,8 @@ class Settings:
     real: float = 0.0
     """Share of the run, at its end, that trains Reconstruct alone on the codec's own files."""
     luma: str = ""
-    """What is after CODEC- in the names of the models for gray pictures that restore luma, before Reconstruct sees it;
-    it then restores chroma, and what is left of luma. For colour at full size, trained on the codec's own files alone."""
+    """What is after CODEC- in the names of the gray models that restore luma before Reconstruct sees it, which restores
+    chroma then, and what is left of luma. In colour, at full size, trained on the codecs' own files alone."""
     rounds: int = 0
     """In which every other one of these files is suited to its picture first, as compress does: see corec.suit. JPEG's
     only. With all of them Reconstruct would read more and more into its own hints, and no longer see pictures."""
@@ -161,7 +161,7 @@ class Settings:
         if self.also and "jpeg" in (self.codec, *self.also):
             raise RecipeError("networks around JPEG are told both its tables, and are for it alone")
         if self.luma and (self.half or not self.color or self.codec == "jpeg" or self.real < 1):
-            raise RecipeError("luma may be restored first in colour, at full size, not around JPEG, and with real = 1.0")
+            raise RecipeError("luma may be restored first in colour, at full size, not by JPEG, and with real = 1.0")
         if self.rounds and (self.codec, *self.also) != ("jpeg",):
             raise RecipeError("rounds suit files of JPEG alone")
 
@@ -177,7 +177,7 @@ class Method(nn.Module):
 
     @property
     def both_ways(self) -> bool:
-        """See corec.models.Model. Where luma is restored by models of gray pictures, they do, and that is most of it."""
+        """See corec.models.Model. Where gray models restore luma these do, and that is most of what it is worth."""
         return not self.settings.luma
 
     @property
