@@ -14,23 +14,19 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageColor, ImageFile
+from PIL import ExifTags, Image, ImageColor, ImageFile
 
 from corec.errors import CorecError, FileError, PictureError
+from corec.samples import COLOR, GRAY, holds_gray, levels_of, scaled, stored_as
 
 LARGEST = 500_000_000
 """Most pixels that a file may hold; above, it is taken for a decompression bomb."""
 
 Color = tuple[int, ...]
-Levels = Callable[[Image.Image], np.ndarray]
-"""Part of an image -> its levels, uint8 (h, w, 1 to 4), gray or sRGB; an even last number includes alpha."""
 Block = Callable[[slice, slice], np.ndarray]
-"""Rows and columns of a picture -> their levels, as above."""
+"""Rows and columns of a picture -> their levels, as corec.samples has them."""
 
 _BLOCK = 1 << 18
-_DEEP = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
-_GRAY = {"1", "L", "LA", "La"} | _DEEP
-_COLOR = {"RGB", "RGBX", "RGBA", "RGBa", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB"}
 _DRAWINGS = {"EPS", "WMF"}
 """Programs that draw a picture. Ghostscript, which runs EPS, is nothing to start on a file from anywhere."""
 _STILL = {"MPO", "PSD"}
@@ -214,20 +210,20 @@ def _from_image(image: Image.Image, background: Color | None) -> Picture:
         raise PictureError(f"has {width} x {height} pixels; Corec reads up to {LARGEST // 1_000_000} megapixels")
     if image.format not in _STILL and getattr(image, "n_frames", 1) > 1:
         raise PictureError(f"has {image.n_frames} frames or pages; Corec takes one picture")  # type: ignore[attr-defined]
-    stored = _stored_as(image)
-    if image.mode not in _GRAY | _COLOR:
+    stored = stored_as(image)
+    if image.mode not in GRAY | COLOR:
         kind = "floating-point levels" if image.mode == "F" else f"pixels of kind {image.mode}"
         raise PictureError(f"has {kind}; convert them to 8 or 16 bits first")
     if hasattr(image, "_tile_size") and getattr(image, "_im", None) is None:
         # For an uncompressed TIFF Pillow checks its own limit once more where it makes the memory; so it is made here.
         image.im = Image.new(image.mode, image._tile_size).im
     image.load()
-    levels = _levels_of(image, stored)
+    levels = levels_of(image, stored)
 
     def block(rows: slice, columns: slice) -> np.ndarray:
         return levels(image.crop((columns.start, rows.start, columns.stop, rows.stop)))
 
-    return _assembled(image.size, image.mode in _GRAY or stored == "LA;16B", block, background, _orientation(image))
+    return _assembled(image.size, holds_gray(image, stored), block, background, _orientation(image))
 
 
 def _from_array(array: np.ndarray, background: Color | None) -> Picture:
@@ -247,7 +243,7 @@ def _from_array(array: np.ndarray, background: Color | None) -> Picture:
         part = planes[rows, columns]
         if part.dtype.kind == "b":
             return part.astype(np.uint8) * np.uint8(255)
-        return part if part.dtype == np.uint8 else _scaled(part, 65535)
+        return part if part.dtype == np.uint8 else scaled(part, 65535)
 
     return _assembled((array.shape[1], array.shape[0]), planes.shape[2] == 1, block, background, 1)
 
@@ -287,112 +283,6 @@ def _opaque(part: np.ndarray, background: Color | None, gray: bool) -> np.ndarra
     behind = np.array(background[:1] if gray else background, np.uint16)
     weight = alpha.astype(np.uint16)
     return ((levels * weight + behind * (255 - weight) + 127) // 255).astype(np.uint8)
-
-
-def _stored_as(image: Image.Image) -> str:
-    """How the file packs its pixels, in Pillow's words ("RGB;16B"); known only before they are decoded."""
-    tiles = getattr(image, "tile", None)
-    packing = tiles[0][3] if tiles else ""
-    return str(packing[0] if isinstance(packing, tuple) and packing else packing)
-
-
-def _levels_of(image: Image.Image, stored: str) -> Levels:
-    """How to make levels of a part of this image."""
-    profile, key = image.info.get("icc_profile") or b"", image.info.get("transparency")
-    if image.mode in _DEEP:
-        return _deep_levels(image, stored, key, _gray_table(profile))
-    if image.mode in _GRAY or stored == "LA;16B":
-        table = _gray_table(profile)
-
-        def gray_levels(part: Image.Image) -> np.ndarray:
-            planes = _planes(_converted(part, key, stored))
-            # Pillow spreads 16-bit gray with alpha over RGBA.
-            planes = planes[..., [0, 3]] if planes.shape[2] == 4 else planes.copy()
-            planes[..., 0] = table[planes[..., 0]]
-            return planes
-
-        return gray_levels
-    space = image.mode if image.mode in ("CMYK", "LAB") else "RGB"
-    transform = _transform(ImageCms.createProfile("LAB") if space == "LAB" else profile, space)
-
-    def color_levels(part: Image.Image) -> np.ndarray:
-        if transform is not None and space != "RGB":
-            return _planes(transform.apply(part))
-        part = _converted(part, key, stored)
-        if transform is None:
-            return _planes(part)
-        planes = _planes(transform.apply(part.convert("RGB")))
-        return np.dstack([planes, _planes(part)[..., 3]]) if part.mode == "RGBA" else planes
-
-    return color_levels
-
-
-def _deep_levels(image: Image.Image, stored: str, key: object, table: np.ndarray) -> Levels:
-    white_is_zero = getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0
-    peak = 4095 if stored == "I;12" else 65535
-
-    def levels(part: Image.Image) -> np.ndarray:
-        deep = _planes(part)
-        if deep.min() < 0 or deep.max() > peak:
-            raise PictureError(f"has gray levels outside 0..{peak}; convert it to 8 or 16 bits first")
-        # Pillow inverts such TIFF files up to 8 bits, and leaves deeper ones as they are.
-        gray = table[_scaled(peak - deep if white_is_zero else deep, peak)]
-        return gray if not isinstance(key, int) else np.dstack([gray, np.where(deep == key, 0, 255).astype(np.uint8)])
-
-    return levels
-
-
-def _converted(part: Image.Image, key: object, stored: str) -> Image.Image:
-    """To L, LA, RGB or RGBA. A colour key is given as the file has it, the pixels as Pillow has scaled them."""
-    if stored in ("L;2", "L;4") and isinstance(key, int):
-        part.info["transparency"] = key * (85 if stored == "L;2" else 17)
-    elif stored == "RGB;16B" and isinstance(key, tuple):
-        part.info["transparency"] = tuple(level >> 8 for level in key)
-    mode = "L" if part.mode in _GRAY else "RGB"
-    if part.has_transparency_data:
-        mode += "A"
-    return part if part.mode == mode else part.convert(mode)
-
-
-def _planes(part: Image.Image) -> np.ndarray:
-    planes = np.asarray(part)
-    return planes if planes.ndim == 3 else planes[..., None]
-
-
-def _scaled(levels: np.ndarray, peak: int) -> np.ndarray:
-    """0..peak -> 0..255, rounded."""
-    return ((levels.astype(np.uint32) * 255 + peak // 2) // peak).astype(np.uint8)
-
-
-def _transform(profile: Any, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From a profile to sRGB. None where it changes nothing, cannot be understood, or is for other pixels."""
-    if not profile:
-        return None
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile) if isinstance(profile, bytes) else profile)
-        # In-gamut colours stay what they are, and black stays black.
-        intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
-        srgb = ImageCms.createProfile("sRGB")
-        transform = ImageCms.buildTransform(source, srgb, mode, "RGB", intent, flags)
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return None
-    if mode == "RGB":
-        # sRGB goes by many names, so it is known by what it does: colours move by one level at most.
-        steps = np.arange(0, 256, 15, dtype=np.uint8)
-        cube = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(len(steps), -1, 3)
-        moved = np.asarray(transform.apply(Image.fromarray(cube))).astype(int) - cube
-        return transform if np.abs(moved).max() > 1 else None
-    return transform
-
-
-def _gray_table(profile: bytes) -> np.ndarray:
-    """Gray level -> that of sRGB. Some gray files carry a colour profile: then gray is equal red, green and blue."""
-    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
-    if (transform := _transform(profile, "L")) is None:
-        if (transform := _transform(profile, "RGB")) is None:
-            return np.arange(256, dtype=np.uint8)
-        ramp = ramp.convert("RGB")
-    return np.asarray(transform.apply(ramp))[0, :, 1].copy()
 
 
 def _orientation(image: Image.Image) -> int:

@@ -145,9 +145,7 @@ def reconstruct(
     through(net, image, told(condition, model), pixels, before, after, TILE // model.scale, rest)
 
 
-def with_luma(
-    decoded: np.ndarray, condition: np.ndarray, gray: Model, progress: Progress | None = None
-) -> np.ndarray:
+def with_luma(decoded: np.ndarray, condition: np.ndarray, gray: Model, progress: Progress | None = None) -> np.ndarray:
     """A decoded image, uint8 (H, W, 3) YCbCr, with luma as a gray model of full size restores it: float16 in 0..1."""
     image = decoded / np.float16(255)
     net = net_of(gray.reconstruct, gray.reconstruct_sha256, looks_both_ways(gray, *decoded.shape[:2]))

@@ -46,9 +46,7 @@ Parts = dict[str, bytes]
 """Files of a model, by what they are: compact, reconstruct, analysis, tables ..."""
 
 
-def export(
-    run: Path, name: str, number: int | None = None, default: bool = False, zoo: Path = ZOO
-) -> dict[str, int]:
+def export(run: Path, name: str, number: int | None = None, default: bool = False, zoo: Path = ZOO) -> dict[str, int]:
     """Write the averaged weights of a run as model `name`; returns the new models' names and numbers.
 
     Networks for several codecs are as many models, CODEC-name, which share their files. A new model gets the next free
