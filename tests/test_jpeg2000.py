@@ -192,6 +192,18 @@ def test_within_fills_a_size_and_never_exceeds_it(size: int, planes: int) -> Non
     assert psnr(jpeg2000.decode(data)[0], source) > psnr(jpeg2000.decode(smaller)[0], source) - 0.01
 
 
+def test_what_shortening_spares_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = image(160, 150, 1)
+    sizes = range(700, 900, 20)
+    filled = [jpeg2000.within(source, size) for size in sizes]
+    monkeypatch.setattr(jpeg2000, "REFILLS", 0)
+    once = [jpeg2000.within(source, size) for size in sizes]
+    left = [size - len(data) for size, data in zip(sizes, filled, strict=True)]
+    assert min(left) >= 0 and sum(left) < 0.7 * sum(size - len(data) for size, data in zip(sizes, once, strict=True))
+    gains = [psnr(shown(data), source) - psnr(shown(before), source) for data, before in zip(filled, once, strict=True)]
+    assert min(gains) > -0.005 and np.mean(gains) > 0.01
+
+
 @pytest.mark.parametrize("side", [8, 9, 12, 16])
 def test_within_few_bytes_tiny_noise_in_colour_fits(side: int) -> None:
     noise = np.random.default_rng(1).integers(0, 256, (side, side, 3), np.uint8)

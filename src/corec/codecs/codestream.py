@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from corec.codecs import packets
@@ -61,11 +61,13 @@ class Codestream:
         tile = [[band.with_zeros(planes[band.number]) for band in packet] for packet in self.tile]
         return Codestream(self.head, struct.pack(">BBHB", 0xFF, QCD, 5, old[4] & 0xE0 | 1) + old[5:7], tile)
 
-    def fill(self, size: int) -> None:
-        """Keep what `size` bytes hold: all blocks' first quality layers, then of the next those that fit."""
+    def filled(self, size: int) -> "Codestream":
+        """What `size` bytes hold of it: all blocks' first quality layers, then of the next those that fit."""
+        tile = [[replace(band, blocks=[*band.blocks]) for band in packet] for packet in self.tile]
+        made = Codestream(self.head, self.quantisation, tile)
         blocks = [
             (number, band, index, block)
-            for number, packet in enumerate(self.tile)
+            for number, packet in enumerate(tile)
             for band in packet
             for index, block in enumerate(band.blocks)
             if block
@@ -75,24 +77,25 @@ class Codestream:
             middle = (low + high) // 2
             for _, band, index, block in blocks:
                 band.blocks[index] = block.until(middle)
-            low, high = (middle, high) if len(self.together()) <= size else (low, middle)
+            low, high = (middle, high) if len(made.together()) <= size else (low, middle)
         for _, band, index, block in blocks:
             band.blocks[index] = block.until(low)
-        rest = size - len(self.together())
+        rest = size - len(made.together())
         full = set()
         for layer, which in sorted((entry[0], which) for which, item in enumerate(blocks) for entry in item[3].layers):
             number, band, index, block = blocks[which]
             before, after = band.blocks[index], block.until(layer)
             if layer <= low or which in full or after is None:
                 continue
-            without = len(packets.write(self.tile[number]))
+            without = len(packets.write(tile[number]))
             band.blocks[index] = after
-            grown = len(packets.write(self.tile[number])) - without
+            grown = len(packets.write(tile[number])) - without
             if grown <= rest:
                 rest -= grown
             else:
                 band.blocks[index] = before
                 full.add(which)
+        return made
 
     def shorten(self, same: Callable[[bytes], bool]) -> None:
         """Cut the last bytes of each code block as long as the codestream shows the same.

@@ -35,6 +35,8 @@ BINARY = 0
 """Rcom of a comment that is not text."""
 SHORTENED = 5000, 1 << 18
 """Bytes and samples up to which the ends of code blocks are tried one by one; each try decodes the image."""
+REFILLS = 3
+"""Times that what this spares is filled once more."""
 DERIVED = 20_000
 """Bytes up to which derived quantiser steps are tried; they save 30."""
 LAYERS = 75
@@ -92,20 +94,29 @@ def within(image: np.ndarray, size: int) -> bytes:
     OpenJPEG sorts the coding passes into layers of falling worth; they are taken in this order as long as they fit.
     image: as for encode. Raises RateError, with the smallest size, where a file would show less than a flat image does.
     """
-    best = filled(image, size)
-    if best is None:
+    stream = fitting(image, size)
+    if stream is None:
         low, high = size, max(size, len(openjpeg(image, "dB", [1.0]).derived().together()))
-        while filled(image, high) is None:
+        while fitting(image, high) is None:
             low, high = high, 2 * high
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if filled(image, middle) is None else (low, middle)
+            low, high = (middle, high) if fitting(image, middle) is None else (low, middle)
         raise RateError.too_small(size, high)
-    return shortened(best, image)
+    data, filled = shortened(stream.filled(size), image), size
+    spared = size - len(data)
+    for _ in range(REFILLS if is_small(data, image) else 0):
+        longer = shortened(stream.filled(filled + spared), image)
+        if len(longer) > size:
+            spared //= 2
+        else:
+            data, filled = longer, filled + spared
+            spared = size - len(data)
+    return data
 
 
-def filled(image: np.ndarray, size: int) -> Codestream | None:
-    """The best codestream of at most `size` bytes; None if that shows less than a flat image does."""
+def fitting(image: np.ndarray, size: int) -> Codestream | None:
+    """The codestream of which `size` bytes show the most; None if that is less than a flat image does."""
     packets = image.shape[2] * (levels_of(min(image.shape[:2])) + 1)
     layer = max(20, size // 50) + packets  # bytes; OpenJPEG makes no smaller ones, and each packet has a header
     rates = [image.size / (layer * number) for number in range(1, LAYERS + 1)]
@@ -117,9 +128,9 @@ def filled(image: np.ndarray, size: int) -> Codestream | None:
             streams.append(openjpeg(image, "dB", FINE))
     found = []
     for choice in {id(each): each for stream in streams for each in (stream.derived(), stream)}.values():
-        choice.fill(size)
-        if len(choice.together()) <= size:
-            found.append((error(choice, image), choice))
+        filled = choice.filled(size)
+        if len(filled.together()) <= size:
+            found.append((error(filled, image), choice))
     least, best = min(found, key=lambda pair: pair[0], default=(math.inf, None))
     return best if least <= spread(image) + UNSEEN * image.size else None
 
@@ -245,8 +256,13 @@ def spread(image: np.ndarray) -> float:
 def shortened(stream: Codestream, image: np.ndarray) -> bytes:
     """The bytes of a codestream; of a small one without those that do not show."""
     data = stream.together()
-    if len(data) <= SHORTENED[0] and image.size <= SHORTENED[1]:
+    if is_small(data, image):
         shown = pixels(data)
         stream.shorten(lambda shorter: np.array_equal(pixels(shorter), shown))
         data = stream.together()
     return data
+
+
+def is_small(data: bytes, image: np.ndarray) -> bool:
+    """Whether a file is one that is shortened."""
+    return len(data) <= SHORTENED[0] and image.size <= SHORTENED[1]
