@@ -183,6 +183,12 @@ class TestLikely:
         assert written.count("plain") == 1 < written.count("gray-full")
         assert made.data == compress_picture(self.SOURCE, codec="webp", size=size, model="plain").data
 
+    def test_the_codec_alone_goes_on_where_a_bare_model_ends(self, rows: Rows) -> None:
+        rows(gray_full={"codec": "webp", "compact": "", "shapes": (), "steps": (40.0, 80.0), "pays": None})
+        size = round(Spectrum(self.SOURCE).forecast(1).size(8))
+        made, alone = (compress_picture(self.SOURCE, codec="webp", size=size, model=name) for name in (None, "plain"))
+        assert made.data == alone.data and len(made.data) > 0.9 * size
+
     def test_what_cannot_be_so_small_is_found_out(self, rows: Rows) -> None:
         rows(gray_half={"pays": 1e6}, gray_full={"pays": 1e6})
         smallest = len(compress_picture(self.SOURCE, model="gray-half", quality=0).data)

@@ -146,7 +146,7 @@ class Search:
         found: list[Choice] = []
         failures: list[RateError] = []
         for model in candidates:
-            bare = [choice for choice in found if choice.model.is_bare]
+            bare = [choice for choice in found if choice.model.is_bare and not is_finest(choice)]
             try:
                 if model.is_plain and bare:  # that file holds what this one will
                     data = self.writer.write(self.picture, model, bare[0].step)
@@ -229,6 +229,12 @@ def range_of(model: Model) -> tuple[float, float]:
     """The steps that a model may be used with: somewhat finer than it was trained, and as coarse as the format goes."""
     finest, coarsest = codec_named(model.codec).STEPS
     return max(finest, model.steps[0] / 2), coarsest
+
+
+def is_finest(choice: Choice) -> bool:
+    """Whether a choice's step is the finest that its model may be used with."""
+    finest, _ = range_of(choice.model)
+    return choice.step <= codec_named(choice.model.codec).settle(finest)
 
 
 def sample_of(picture: Picture) -> Picture:
