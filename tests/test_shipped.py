@@ -1,6 +1,7 @@
 """The models that ship, a few times there and back. Most is tested with tiny ones (test_pipeline.py)."""
 
 import io
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -22,6 +23,14 @@ def test_there_and_back(gray: bool, height: int, width: int) -> None:
     result = compress_picture(source, size=1500)
     assert len(result.data) <= 1500
     assert decompress(result.data).shape == source.pixels.shape
+
+
+def test_more_bytes_never_make_it_worse(gray: bool) -> None:
+    photo = skimage.data.coffee()[100:228, 200:328]
+    source = Picture(np.ascontiguousarray(photo[..., 1] if gray else photo))
+    found = [compress_picture(source, bpp=bpp, effort=0).data for bpp in (1.5, 4, 8, 16)]
+    errors = [error_of(source, decompress(data)) for data in found]
+    assert all(more <= 1.01 * less for less, more in pairwise(errors)), errors
 
 
 def test_the_restored_picture_beats_plain_jpeg_of_as_many_bytes(gray: bool) -> None:

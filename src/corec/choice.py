@@ -1,10 +1,10 @@
 """Which model, and which quantiser step, for a picture that may take so many bytes.
 
 A model's row says from which step on its networks are worth their while (Model.pays), and a forecast of the picture
-about which step it will need. So one candidate is written as a rule. Where a border is near, or a row does not say, the
-candidates on both sides are tried at the same bytes, and the one whose decoded picture is nearest is taken; of drawn
-pictures (screenshots, diagrams), of which a forecast tells little, all are tried. Of a large picture a central part is
-written first, so that the whole is written two or three times only.
+about which step it will need. So one candidate is written as a rule, and at fine steps two. Where a border is near, or
+a row does not say, the candidates on both sides are tried at the same bytes, and the one whose decoded picture is
+nearest is taken; of drawn pictures (screenshots, diagrams), of which a forecast tells little, all are tried. Of a large
+picture a central part is written first, so that the whole is written two or three times only.
 """
 
 import math
@@ -116,7 +116,10 @@ class Search:
         """Model's name -> how many times as many bytes as foretold its files have, where that is known."""
 
     def likely(self, candidates: list[Model]) -> list[Model]:
-        """Those that may be the best, the lowest resolution first: one, unless a border is near or not known."""
+        """Those that may be the best, the lowest resolution first: one, unless a border is near or not known.
+
+        Where the codec alone may be, networks of full size are tried too: halved chroma costs it more than any step.
+        """
         step = self.spectrum.forecast(1).step(self.size)
         order = sorted(candidates, key=lambda m: (m.is_plain, -m.scale))
         if self.size <= HEADERS or self.spectrum.flat >= DRAWN:
@@ -131,7 +134,7 @@ class Search:
             else:
                 own = self.spectrum.forecast(model.scale).step(self.size)
                 beyond = math.inf if finer[0].is_plain and own > FINE * model.steps[0] else 0.0
-            if beyond > -BORDER:
+            if beyond > -BORDER or model.scale == 1:
                 found.append(model)
             if beyond > BORDER:
                 break
