@@ -1,6 +1,7 @@
 """The list of models: what it refuses, and what every model that ships must keep to."""
 
 import hashlib
+import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,11 @@ from corec import color, wrap
 from corec import models as models_module
 from corec.codecs.base import codec_named
 from corec.errors import FileError, ModelError, RecipeError
+from corec.evaluation.contenders import contender
 from corec.models import ZOO, learned, model_named, model_numbered, models, read_manifest
 from corec.pipeline import compress_picture, decompress_picture
 from corec.runtime import network
+from corec.training import manifest
 from corec.wrap import bounds
 
 FLAT = [1.0] * 64
@@ -300,6 +303,34 @@ def test_files_of_a_replaced_model_go_with_it(tmp_path: Path, new_zoo: Path) -> 
         own = set() if "bare" in settings else {"a.compact.onnx", "b.compact.onnx"}
         assert {path.name for path in new_zoo.iterdir()} == both | own
     assert (model_named("a").number, model_named("b").number) == (3, 4)
+
+
+@pytest.mark.parametrize("text", ["a\nb\t\x7f", 'quote " and \\', "caf\udce9", "schön"])
+def test_the_manifest_holds_any_text(text: str) -> None:
+    assert tomllib.loads(f"key = {manifest.value(text)}")["key"] == text.encode("utf-8", "backslashreplace").decode()
+
+
+def test_names_of_other_things_are_refused() -> None:
+    for name in ("plain", "learned", "jpeg", "joint", "corec", "mozjpeg", "jpeg-best"):
+        with pytest.raises(ModelError, match="is the name of something else"):
+            manifest.check_name(name)
+        assert name in ("joint", "learned", "jpeg") or contender(name)
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's, about its own exporter
+def test_weights_that_are_no_numbers_are_not_exported(tmp_path: Path, new_zoo: Path) -> None:
+    pytest.importorskip("onnx")
+    torch = pytest.importorskip("torch")
+    from corec.methods.joint import Method, Settings
+    from corec.training.export import export
+
+    settings: dict[str, Any] = {"compact_width": 4, "widths": (4, 6, 8)}
+    method = Method(Settings(**settings))
+    torch.nn.init.constant_(method.reconstruct.tail.bias, float("nan"))
+    save_run(tmp_path, "joint", settings, method)
+    with pytest.raises(RecipeError, match="weights that are no numbers"):
+        export(tmp_path, "broken", zoo=new_zoo)
+    assert not list(new_zoo.iterdir())
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch's, about its own exporter

@@ -41,6 +41,11 @@ def test_shipped_recipes_build(path: Path) -> None:
         ("method = 'joint'\nsteps = 9\nsettings = {colour = true}", "unknown key 'colour'"),
         ("method = 'joint'\nsteps = 9\nsettings = {widths = [1, 2]}", "widths must be"),
         ("method = 'joint'\nsteps = 9\nsettings = {steps = [8, 'x']}", "steps must be"),
+        ("method = 'joint'\nsteps = 9\nsettings = {steps = [80, 8]}", "steps must be two numbers above 0"),
+        ("method = 'restore'\nsteps = 9\nsettings = {steps = [0, 8]}", "steps must be two numbers above 0"),
+        ("method = 'joint'\nsteps = 9\nsettings = {widths = [0, 8, 8]}", "must be at least 1"),
+        ("method = 'joint'\nsteps = 9\nsettings = {compact_blocks = -1}", "must be at least 1"),
+        ("method = 'joint'\nsteps = 9\nsettings = {codec = 'bpg', also = ['bpg']}", "each further codec once"),
         ("method = ", "not TOML"),
     ],
 )

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from corec.errors import RecipeError
 from corec.picture import read_picture
-from corec.training import loop
+from corec.training import checkpoint, loop
 from corec.training.data import Photographs, cut
 from corec.training.loop import build, learning_rate, train
 from corec.training.recipe import Recipe, fill
@@ -89,6 +90,44 @@ def test_minutes_stop_a_run_and_its_work_is_kept(pictures: Path, tmp_path: Path)
     done = train(replace(TINY, steps=100_000), pictures, tmp_path, minutes=0.5 / 60)
     assert 1 <= done < 100_000
     assert state_of(tmp_path)["step"] == done
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_behind_its_step(
+    whole: Path, pictures: Path, tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, steps = loop.forward, []
+
+    def forward(*given: Any) -> Any:
+        steps.append(len(steps))
+        if len(steps) == 3:
+            signal.raise_signal(number)
+        return real(*given)
+
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "forward", forward)
+        train(TINY, pictures, tmp_path)
+    assert state_of(tmp_path)["step"] == 3 and signal.getsignal(number) == before
+    train(TINY, pictures, tmp_path)
+    assert same(state_of(whole), state_of(tmp_path))
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(TINY, pictures, tmp_path, minutes=0)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+
+    def full(state: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise RuntimeError("unexpected pos 64 vs 0")  # what PyTorch says
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(RecipeError, match=r"checkpoint.pt cannot be written: is there no more room\?"):
+        train(TINY, pictures, tmp_path)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    assert not (tmp_path / "checkpoint.partial").exists()
 
 
 def test_a_stop_while_writing_leaves_the_last_whole_checkpoint(
@@ -217,7 +256,7 @@ def network(inputs: int, width: int) -> torch.nn.Module:
 def test_a_wider_network_begins_as_what_it_starts_from() -> None:
     old, new = network(2, 6), network(2, 9)
     further = new.inner.weight[6:].clone()
-    loop.take_over(new, old.state_dict())
+    checkpoint.take_over(new, old.state_dict())
     image = torch.rand(1, 2, 9, 9)
     torch.testing.assert_close(new(image), old(image))
     assert torch.equal(new.inner.weight[6:], further) and further.any()
@@ -226,7 +265,7 @@ def test_a_wider_network_begins_as_what_it_starts_from() -> None:
 def test_a_wider_network_takes_no_narrower_ends() -> None:
     old, new = network(2, 6), network(3, 5)
     kept = {name: weight.clone() for name, weight in new.state_dict().items()}
-    loop.take_over(new, old.state_dict())
+    checkpoint.take_over(new, old.state_dict())
     same = {"head.bias", "outer.bias"}
     for name, weight in new.state_dict().items():
         assert torch.equal(weight, old.state_dict()[name] if name in same else kept[name])
@@ -239,11 +278,11 @@ def test_a_network_for_colour_begins_with_one_for_luma() -> None:
 
     old, new = ends(1), ends(3)
     chroma = new.tail.weight[4:].clone()
-    loop.take_over(new, old.state_dict())
+    checkpoint.take_over(new, old.state_dict())
     image = torch.rand(1, 3, 9, 9)
     torch.testing.assert_close(new(image)[:, :4], old(image[:, :1]))
     assert torch.equal(new.tail.weight[4:], chroma) and chroma.any()
-    loop.take_over(new, {})  # nor is it an error if there is nothing to take
+    checkpoint.take_over(new, {})  # nor is it an error if there is nothing to take
     assert torch.equal(new.tail.weight[4:], chroma)
 
 

@@ -156,6 +156,10 @@ class Settings:
     likeness_weight: float = 0.05
 
     def __post_init__(self) -> None:
+        if min(self.compact_width, self.compact_blocks, *self.widths) < 1:
+            raise RecipeError("compact_width, compact_blocks and widths must be at least 1")
+        if self.codec in self.also or len({*self.also}) < len(self.also):
+            raise RecipeError("also may name each further codec once")
         if self.bare and (self.half or not {*self.bare} <= {self.codec, *self.also}):
             raise RecipeError("bare may name codecs of a recipe that is not for half size")
         if self.also and "jpeg" in (self.codec, *self.also):

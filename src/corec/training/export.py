@@ -21,7 +21,8 @@ from corec.learned.prior import PLANES
 from corec.methods.integers import EXACT, Context
 from corec.models import ZOO, read_manifest
 from corec.runtime import Network
-from corec.training.loop import build, load
+from corec.training.checkpoint import load
+from corec.training.loop import build
 from corec.training.manifest import MANIFEST, PAIR, Manifest, all_files, check_name, entered, manifest_of, written
 from corec.training.recipe import Recipe, fill
 from corec.training.slope import slope_of
@@ -65,6 +66,8 @@ def export(run: Path, name: str, number: int | None = None, default: bool = Fals
         method.load_state_dict(state["average"])
     except RuntimeError as error:
         raise RecipeError(f"{checkpoint} does not fit the networks of this version: {error}") from error
+    if not all(weight.isfinite().all() for weight in method.state_dict().values()):
+        raise RecipeError(f"{checkpoint} has weights that are no numbers: lower the recipe's learning_rate")
     method.eval()
     learned = hasattr(method, "tables")
     row, parts = learned_parts(method) if learned else pair_parts(method)

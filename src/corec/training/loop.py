@@ -6,15 +6,16 @@ import json
 import math
 import os
 import platform
+import signal
 import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import fields
 from functools import cache
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from torch.optim import Adam, Optimizer
 
 from corec.errors import RecipeError
 from corec.training import muon
+from corec.training.checkpoint import load, refuse_other, save, take_over
 from corec.training.data import Photographs
 from corec.training.recipe import Recipe, fill
 
@@ -31,8 +33,6 @@ LOG_STEPS = 50
 VALIDATION_PICTURES = 32
 FIRST_LOOK = 256
 """Crops from which a method may compute where it starts."""
-ENDS = {"head", "tail"}
-"""What networks call their first and last layers."""
 AHEAD = 8
 """Batches that are made while a step is being computed: on a GPU it may take less time than making one."""
 
@@ -51,7 +51,11 @@ def build(recipe: Recipe) -> Any:
         raise RecipeError(f"no method {recipe.method!r}")
     if recipe.crop % module.GRID:
         raise RecipeError(f"crop must be a multiple of {module.GRID} for the method {recipe.method}, not {recipe.crop}")
-    return module.Method(fill(module.Settings, recipe.settings, "settings"))
+    settings = fill(module.Settings, recipe.settings, "settings")
+    finest, coarsest = getattr(settings, "steps", (1.0, 2.0))
+    if not 0 < finest < coarsest < math.inf:
+        raise RecipeError(f"steps must be two numbers above 0, the smaller one first, not {finest:g} and {coarsest:g}")
+    return module.Method(settings)
 
 
 def optimizers_for(method: nn.Module, recipe: Recipe) -> list[Optimizer]:
@@ -72,10 +76,10 @@ def train(
 ) -> int:
     """Train until the recipe's last step or for some minutes (one step at least); returns the steps done in all.
 
-    The run folder holds checkpoint.pt (everything needed to go on to the very step) and log.jsonl. An
-    existing checkpoint is continued. With each checkpoint, what the averaged weights give on held-out
-    pictures is logged. Under torchrun each process takes its share of the batch. Raises RecipeError for
-    folders and checkpoints that cannot be used.
+    The run folder holds checkpoint.pt (everything needed to go on to the very step) and log.jsonl. An existing
+    checkpoint is continued. Ctrl-C, or SIGTERM, ends a run behind its step, with a checkpoint. With each checkpoint,
+    what the averaged weights give on held-out pictures is logged. Under torchrun each process takes its share of the
+    batch. Raises RecipeError for folders and checkpoints that cannot be used.
     """
     with processes() as (rank, world, device), ExitStack() as stack:
         if recipe.batch % world:
@@ -90,7 +94,7 @@ def train(
             prepare(run, step)
         origin = {"data": photographs.source, "hardware": hardware(device, world), "commit": commit()}
         began = saved = time.monotonic()
-        stop = step >= recipe.steps
+        stop, asked = step >= recipe.steps, stack.enter_context(asked_to_stop())
         coming = stack.enter_context(closing(batches(photographs, recipe, step, device.type == "cuda")))
         while not stop:
             method.begin(step / recipe.steps)
@@ -111,7 +115,7 @@ def train(
             step += 1
             follow(average, method.state_dict(), min(recipe.average, step / (step + 10)))
             now = time.monotonic()
-            stop = agreed(step >= recipe.steps or now - began >= 60 * minutes, world, device)
+            stop = agreed(step >= recipe.steps or now - began >= 60 * minutes or bool(asked), world, device)
             due = stop or now - saved >= CHECKPOINT_SECONDS
             if rank != 0 or not (due or step % LOG_STEPS == 0):
                 continue
@@ -125,6 +129,8 @@ def train(
                 if held_out is not None:
                     log(run, step, seconds, validate(method, average, held_out, device), report)
                 saved = time.monotonic()
+        if asked and step < recipe.steps:
+            raise KeyboardInterrupt
     return step
 
 
@@ -170,6 +176,28 @@ def processes() -> Iterator[tuple[int, int, torch.device]]:
             distributed.destroy_process_group()
 
 
+@contextmanager
+def asked_to_stop() -> Iterator[list[int]]:
+    """The signals that have asked this process to stop so far; after the first they do what they always do."""
+    came: list[int] = []
+    before: dict[int, Any] = {}
+
+    def note(number: int, _: object) -> None:
+        came.append(number)
+        restore()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    if current_thread() is main_thread():  # others cannot
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        restore()
+
+
 def begin(
     recipe: Recipe,
     run: Path,
@@ -195,30 +223,6 @@ def begin(
     if recipe.start_from:
         take_over(method, load(run.parent / recipe.start_from / "checkpoint.pt", device)["average"])
     return {k: v.detach().clone() for k, v in method.state_dict().items()}, 0, 0.0
-
-
-def load(checkpoint: Path, device: torch.device) -> dict[str, Any]:
-    """A checkpoint. Raises RecipeError for a missing or damaged one."""
-    try:
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-    except FileNotFoundError as error:
-        raise RecipeError(f"there is no {checkpoint}") from error
-    except Exception as error:  # torch raises half a dozen kinds on damaged files
-        raise RecipeError(f"{checkpoint} cannot be read, it is damaged or none of ours") from error
-    missing = {"recipe", "method", "optimizer", "average", "step", "seconds"} - set(state)
-    if missing:
-        raise RecipeError(f"{checkpoint} is none of ours: it lacks {', '.join(sorted(missing))}")
-    return dict(state)
-
-
-def refuse_other(recipe: Recipe, saved: Recipe, checkpoint: Path) -> None:
-    """Raise RecipeError if a checkpoint's recipe is another: a model must be what its recipe makes."""
-    for field in fields(Recipe):
-        was, now = getattr(saved, field.name), getattr(recipe, field.name)
-        if was != now:
-            raise RecipeError(
-                f"{checkpoint} is of another recipe ({field.name} was {was!r}, is {now!r}): use another run folder"
-            )
 
 
 def prepare(run: Path, step: int) -> None:
@@ -318,66 +322,15 @@ def log(run: Path, step: int, seconds: float, facts: dict[str, Any], report: Rep
     """Report some facts and add them to the run's log."""
     rounded = {k: float(f"{float(v):.5g}") for k, v in facts.items()}
     report(step, rounded)
-    with (run / "log.jsonl").open("a") as file:
-        file.write(json.dumps({"step": step, "seconds": round(seconds, 1), **rounded}) + "\n")
+    path = run / "log.jsonl"
+    try:
+        with path.open("a") as file:
+            file.write(json.dumps({"step": step, "seconds": round(seconds, 1), **rounded}) + "\n")
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
     """Linear warm-up, then a cosine down to zero at the recipe's last step."""
     warm = min(1.0, (step + 1) / max(1, recipe.warm_up))
     return recipe.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
-
-
-def take_over(method: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Copy weights by name, into wider layers too: further outputs start as they are, further inputs with zeros, so
-    that what is new has no part, at first, in what there was. The layers at a network's ends are taken whole, or from
-    gray into colour, where luma comes first; with other planes they are for something else.
-    """
-    taken = {}
-    for name, own in method.state_dict().items():
-        weight = weights.get(name, torch.empty(0))
-        if own.shape == weight.shape:
-            taken[name] = weight
-        elif fits_into(weight, own) and (not ENDS & set(name.split(".")) or colors(weight, own)):
-            taken[name] = own.clone()
-            if own.ndim > 1:
-                taken[name][: len(weight), weight.shape[1] :] = 0
-            taken[name][tuple(slice(side) for side in weight.shape)] = weight
-    method.load_state_dict(taken, strict=False)
-
-
-def fits_into(weight: Tensor, other: Tensor) -> bool:
-    """Whether a layer's weight is one of a wider layer with the same kernels."""
-    sides = list(zip(weight.shape, other.shape, strict=False))
-    return weight.ndim == other.ndim and all(a <= b for a, b in sides) and weight.shape[2:] == other.shape[2:]
-
-
-def colors(weight: Tensor, other: Tensor) -> bool:
-    """Whether a layer at an end has, instead of luma, three planes: three times as many inputs, or outputs."""
-    differing = [(a, b) for a, b in zip(weight.shape, other.shape, strict=True) if a != b]
-    return len(differing) == 1 and differing[0][1] == 3 * differing[0][0] > 0
-
-
-def save(
-    path: Path,
-    recipe: Recipe,
-    method: nn.Module,
-    optimizers: list[Optimizer],
-    average: dict[str, Tensor],
-    step: int,
-    seconds: float,
-    origin: dict[str, str],
-) -> None:
-    """Write a checkpoint aside, then rename it: a stop at any moment leaves the last whole one."""
-    state = {
-        "recipe": vars(recipe),
-        "method": method.state_dict(),
-        "optimizer": [optimizer.state_dict() for optimizer in optimizers],
-        "average": average,
-        "step": step,
-        "seconds": seconds,
-        "origin": origin,
-    }
-    aside = path.with_suffix(".partial")
-    torch.save(state, aside)
-    aside.replace(path)

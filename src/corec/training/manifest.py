@@ -1,5 +1,6 @@
 """The zoo's manifest, as export changes it: rows by kind, numbers that are never used again, and names."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import Any
 from corec import methods
 from corec.codecs.base import codecs
 from corec.errors import ModelError
+from corec.learned import format as corec_file
 from corec.models import PLAIN
 
 PAIR = "compact", "reconstruct"
 MANIFEST = "manifest.toml"
+MEASURED = {"corec", "jpeg-best", "mozjpeg"}
+"""What `corec evaluate` calls contenders that are neither a model nor a codec."""
 Manifest = dict[str, list[dict[str, Any]]]
 """Rows by their kind: model, learned, retired."""
 
@@ -94,7 +98,8 @@ def written(manifest: Manifest) -> str:
 def value(item: Any) -> str:
     """A TOML value: string, boolean, number or list of these."""
     if isinstance(item, str):
-        return '"' + item.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        text = item.encode("utf-8", "backslashreplace").decode()  # names of folders need not be text
+        return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(item, bool):
         return str(item).lower()
     if isinstance(item, list):
@@ -105,7 +110,13 @@ def value(item: Any) -> str:
 def check_name(name: str) -> None:
     """Refuse what cannot name a model: it is part of file names, and asked for where methods and codecs are, too.
     Raises ModelError."""
-    taken = {PLAIN, *(codec.NAME for codec in codecs()), *(module.name for module in iter_modules(methods.__path__))}
+    taken = {
+        PLAIN,
+        corec_file.NAME,
+        *MEASURED,
+        *(codec.NAME for codec in codecs()),
+        *(module.name for module in iter_modules(methods.__path__)),
+    }
     if name in taken:
         raise ModelError(f"{name} is the name of something else: take another")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
