@@ -3,10 +3,12 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -362,6 +364,56 @@ def test_a_closed_pipe_is_no_drama() -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["--version"], ["compress", "a.png", "-o", "a.jpg", "--effort", "0"]])
+def test_output_that_cannot_be_written_is_one_line(arguments: list[str], tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    with open("/dev/full", "wb") as full:
+        done = shell(*arguments, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1 and done.stderr.startswith(b"corec: ") and done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a file descriptor that can be closed")
+def test_there_need_be_no_output() -> None:
+    done = shell("--version", before="import os; os.close(1); sys.stdout = None", stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_nothing_half_written(number: signal.Signals, tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    assert shell("compress", "a.png", "-o", "a.jpg", "--effort", "0", cwd=tmp_path).returncode == 0
+    before = "import os; from corec import cli\n"
+    before += f"cli.write_picture = lambda _, path: (path.write_bytes(b'half'), os.kill(os.getpid(), {int(number)}))"
+    done = shell("decompress", "a.jpg", "-o", "b.png", before=before, cwd=tmp_path, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (128 + number, b"")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "a.jpg"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pipe")
+def test_a_picture_may_come_out_of_a_pipe_and_a_file_of_ours_may_not(run: Run) -> None:
+    photo(Path("a.png"))
+    assert run("compress", "a.png", "-o", "a.jpg", "--quality", "20", "--effort", "0")[0] == 0
+    os.mkfifo("pipe")
+    for name, expected in (("a.png", 0), ("a.jpg", 1)):
+        feeder = Thread(target=lambda name=name: Path("pipe").write_bytes(Path(name).read_bytes()))
+        feeder.start()
+        status, out, err = run("compress", "pipe", "-o", f"{name}.webp")
+        feeder.join()
+        assert (status, len(out), len(err)) == (expected, 1 - expected, expected)
+    assert "was written by Corec" in err[0]
+
+
+def test_a_file_that_may_not_be_read_costs_itself_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo(Path("secret.png"))
+    photo(Path("a.png"))
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, *how: "secret" not in str(path) and real(path, *how))
+    status, out, _ = run("compress", "secret.png", "a.png", "-o", "q/", "--effort", "0")
+    assert (status, len(out)) == (0, 2)  # whether it can be read is found out by reading
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs a terminal")
 def test_the_bar_is_for_terminals_and_json_for_pipes(tmp_path: Path) -> None:
     import pty
@@ -406,6 +458,12 @@ def test_too_few_bytes_are_one_line(run: Run) -> None:
     status, out, err = run("compress", "a.png", "-o", "a.jpg", "--bytes", "20")
     assert (status, out, len(err)) == (1, [], 1)
     assert "smallest" in err[0] and files() == {"a.png"}
+
+
+def test_names_of_models_are_whole_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    shown = "\n".join(run("models")[1])
+    assert all(model.name in shown for model in models())
 
 
 def test_models(run: Run) -> None:

@@ -4,6 +4,8 @@ import base64
 import io
 import json
 import math
+import os
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -229,6 +231,17 @@ def test_the_page_needs_no_other_file(folder: Path, tmp_path: Path) -> None:
     assert "gray-180.png, at most 2 bpp" in shown and "BD-rate" in shown
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs names that are not text")
+def test_names_of_pictures_need_not_be_text(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    first = sorted(folder.glob("*.png"))[0]
+    os.link(first, os.fsencode(pictures) + b"/caf\xe9.png")
+    wanted = ["--models", "jpeg", "--anchors", "jpeg", "--match", "jpeg@30", "-o", str(tmp_path / "report")]
+    assert evaluate(pictures, *wanted) == 0
+    assert "caf\\udce9.png" in (tmp_path / "report" / "results.md").read_text()
+
+
 def test_a_folder_that_holds_something_else_is_kept(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -239,6 +252,11 @@ def test_a_folder_that_holds_something_else_is_kept(
     assert evaluate(folder, *wanted) == 1
     assert "--force" in capsys.readouterr().err and (output / "results.json").read_text() == "mine"
     assert evaluate(folder, *wanted, "--force") == 0
+    plots = tmp_path / "plots"
+    plots.mkdir()
+    (plots / "curves-kodak.png").write_text("mine")
+    assert evaluate(folder, *wanted[:-1], str(plots)) == 1
+    assert "curves-kodak.png exists" in capsys.readouterr().err
     file = tmp_path / "file"
     file.write_text("mine")
     assert evaluate(folder, *wanted[:-1], str(file)) == 1

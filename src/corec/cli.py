@@ -3,12 +3,14 @@
 import io
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Annotated, Any
 
 import typer
@@ -28,7 +30,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 """typer has no public name for what all of its usage errors have in common."""
 
-Sources = Annotated[list[Path], typer.Argument(metavar="SRC", show_default=False)]
+Sources = Annotated[list[Path], typer.Argument(metavar="SRC", readable=False, show_default=False)]
 Destination = Annotated[str, typer.Option("--output", "-o", metavar="DST", show_default=False)]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
@@ -39,21 +41,45 @@ def main(arguments: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
-        status = app(arguments, prog_name="corec", standalone_mode=False)
-        sys.stdout.flush()
+        with ending():
+            status = app(arguments, prog_name="corec", standalone_mode=False)
+        if sys.stdout:  # there is none where it was closed
+            sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except CorecError as error:
         complain(str(error))
         return 1
-    except BrokenPipeError:
-        # The reader of our output has gone, and the interpreter must not find out again at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # else the reader of our output has gone, and needs no word
+            complain(f"{error.filename or 'the output'}: {error.strerror or error}")
+        if error.filename is None and sys.stdout:  # the interpreter must not find out again at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except USAGE_ERROR as error:
         complain(f"{error.format_message()} (see --help)")
         return 2
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """Meanwhile a signal that ends the program lets it clean up first, as Ctrl-C does."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    if current_thread() is not main_thread():  # others cannot
+        yield
+        return
+    names = ("SIGTERM", "SIGHUP")
+    numbers = [number for name in names if (number := getattr(signal, name, None)) is not None]
+    before = [(number, signal.signal(number, end)) for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 @app.callback(invoke_without_command=True)
@@ -115,8 +141,9 @@ def compress(
         raise typer.BadParameter(f"DST must end in {' or '.join(usual)}, and is {output}")
 
     def work(job: Job, tell: Tell) -> dict[str, Any]:
-        refuse_ours(job.source)
-        picture = read_picture(job.source, background)
+        source = whole(job.source)
+        refuse_ours(source)
+        picture = read_picture(source, background)
         if gray and not picture.gray:
             picture = Picture(luma(picture.pixels))
         made = pipeline.compress_picture(
@@ -182,7 +209,9 @@ def restore(
 
 
 @app.command()
-def info(file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False)], as_json: Json = False) -> None:
+def info(
+    file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, show_default=False)], as_json: Json = False
+) -> None:
     """Say what is in a file that `corec compress` wrote."""
     try:
         told = pipeline.describe(read_bytes(file))
@@ -209,6 +238,7 @@ def show_models(as_json: Json = False) -> None:
 
     heads = "name", "number", "for", "codec", "pictures", "scale", "steps", "by default"
     table = Table(*heads, box=None, header_style="bold")
+    table.columns[0].no_wrap, table.columns[0].min_width = True, max(len(row["name"]) for row in rows)
     for row in rows:
         scale = "1" if row["scale"] == 1 else f"1/{row['scale']}"
         steps = "{:g} to {:g}".format(*row["steps"]) if "steps" in row else ""
@@ -219,7 +249,7 @@ def show_models(as_json: Json = False) -> None:
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER")] = Path("demo"),
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", readable=False)] = Path("demo"),
     bpp: Annotated[float, typer.Option(metavar="B", min=0, help="Bits per pixel.")] = 0.2,
     force: Force = False,
 ) -> None:
@@ -237,7 +267,7 @@ def demo(
 
 @app.command()
 def evaluate(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", readable=False, show_default=False)],
     gray: Annotated[bool, typer.Option("--gray", help="Compare luma alone.")] = False,
     names: Annotated[
         list[str] | None,
@@ -262,7 +292,9 @@ def evaluate(
         str | None,
         typer.Option(metavar="NAME", help="Redo jiang2017, zhao2017, zhao2018 or balle2017, over their test sets."),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="REPORT", help="Folder to fill.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="REPORT", readable=False, help="Folder to fill.")
+    ] = None,
     processes: Annotated[int, typer.Option(metavar="N", min=1, help="Pictures at a time.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Measure again what REPORT has.")] = False,
 ) -> None:
@@ -290,8 +322,11 @@ def evaluate(
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A file, or a name of Corec's own.")],
-    data: Annotated[Path, typer.Option(metavar="FOLDER", help="The photographs.", show_default=False)],
-    run: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.", show_default=False)],
+    data: Annotated[Path, typer.Option(metavar="FOLDER", readable=False, help="The photographs.", show_default=False)],
+    run: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="RUN", readable=False, help="Folder of the run.", show_default=False),
+    ],
     minutes: Annotated[float, typer.Option(metavar="M", min=0, help="Stop after so long.")] = float("inf"),
 ) -> None:
     """Train a model; a run that was stopped goes on where it was."""
@@ -307,7 +342,7 @@ def train(
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", show_default=False)],
+    run: Annotated[Path, typer.Argument(metavar="RUN", readable=False, show_default=False)],
     name: Annotated[str, typer.Option(metavar="NAME", help="Of the model.", show_default=False)],
     number: Annotated[
         int | None,
@@ -336,13 +371,19 @@ def check_picture_name(sources: list[Path], output: str) -> None:
         raise typer.BadParameter(f"DST must end in {' or '.join(WRITTEN)}, and is {output}")
 
 
-def refuse_ours(source: Path) -> None:
+def whole(source: Path) -> Path | bytes:
+    """A file's path, or all that comes out of a pipe, which can be read only once. Raises FileError."""
+    other = os.path.exists(source) and not os.path.isfile(source) and not os.path.isdir(source)
+    return read_bytes(source) if other else source
+
+
+def refuse_ours(source: Path | bytes) -> None:
     """Refuse to take what a viewer shows of a file that compress wrote, often half its size, for its picture.
 
     Raises EnvelopeError.
     """
     with suppress(OSError):  # reading the picture tells
-        if source.is_file() and pipeline.is_ours(source):
+        if pipeline.is_ours(source):
             raise EnvelopeError("the file was written by Corec: decompress gives its picture")
 
 

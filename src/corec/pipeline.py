@@ -1,5 +1,6 @@
 """The way of a picture: picture -> compact network -> codec -> envelope, and back; or through the learned codec."""
 
+import io
 import math
 import sys
 from dataclasses import dataclass
@@ -261,9 +262,9 @@ def file_of(data: Bytes) -> bytes:
     return bytes(data)
 
 
-def is_ours(path: Path) -> bool:
-    """Whether compress wrote a file, whatever its name is. Raises OSError where it cannot be read."""
-    with path.open("rb") as file:
+def is_ours(source: Path | bytes) -> bool:
+    """Whether compress wrote a file, whatever its name, or these bytes. Raises OSError where it cannot be read."""
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
         start = file.read(START)
         try:
             # A picture of another format, perhaps a large one, is not read whole.

@@ -9,6 +9,7 @@ import json
 import math
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -169,6 +170,7 @@ def measuring(processes: int, tasks: list[Task]) -> Iterator[Iterator[tuple[Task
 def begin_work(threads: int) -> None:
     """Called first in each process of a bench. It ends with the one that started it, even if that is killed."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # else it would go on with what is queued
     if parent := multiprocessing.parent_process():
         Thread(target=end_with, args=(parent,), daemon=True).start()
 

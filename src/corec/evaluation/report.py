@@ -113,7 +113,7 @@ def write_json(target: Path, told: dict[str, Any]) -> None:
 
 
 def write_text(target: Path, content: str) -> None:
-    write_bytes(target, content.encode())
+    write_bytes(target, content.encode("utf-8", "backslashreplace"))  # names of files need not be text
 
 
 def write_bytes(target: Path, content: bytes) -> None:
@@ -131,7 +131,8 @@ def prepare(folder: Path, force: bool) -> Path:
         raise FileError(f"{folder} is a file; a report is a folder")
     rows = folder / ROWS
     if not force and not rows.exists():
-        for name in (RESULTS, TABLES, CURVES, PAGE):
+        plots = [path.name for path in sorted(folder.glob("curves-*.png"))]  # those of papers
+        for name in (RESULTS, TABLES, CURVES, PAGE, *plots):
             if (folder / name).exists():
                 raise FileError(f"{folder / name} exists and no bench to go on with; --force overwrites it")
     return rows

@@ -14,6 +14,7 @@ from corec.evaluation.results import Results, curve, means
 from corec.evaluation.rows import Finished, Row
 from corec.evaluation.tables import NONE, Table, number
 from corec.evaluation.targets import Target
+from corec.files import same
 
 UNITS = {"psnr": ("PSNR in dB", 2), "ssim": ("SSIM", 4), "ms_ssim": ("MS-SSIM", 4)}
 """Figure -> what it is called, and its decimal places."""
@@ -79,6 +80,8 @@ class Study:
     ) -> Results:
         """The contenders over a test set, or over one picture of it. Raises CorecError."""
         folder = self.folder / name
+        if self.finished.path and same(self.finished.path.parent, folder):
+            raise FileError(f"{folder} holds the pictures: a report needs a folder of its own")
         images = [image for image in bench.pictures_below(folder) if picture in ("", PurePosixPath(image).stem)]
         if not images:
             raise FileError(f"{folder} holds no picture {picture}")
