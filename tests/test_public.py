@@ -13,7 +13,7 @@ from corec import errors
 PACKAGE = Path(corec.__file__).parent
 LEVELS = [
     {"errors"},
-    {"models", "picture", "color", "files", "corec"},
+    {"models", "samples", "picture", "color", "files", "corec"},
     {"codecs", "envelope", "forecast", "runtime", "tiles", "rate"},
     {"wrap"},
     {"view"},
