@@ -163,7 +163,7 @@ class TestLikely:
     def test_only_that_is_written(self, rows: Rows, written: list[str], name: str) -> None:
         low = 1e-3 if name == "gray-half" else 1e3
         rows(gray_half={"pays": low}, gray_full={"pays": 1e-3 if name == "gray-full" else 1e3})
-        made = compress_picture(self.SOURCE, size=2500, effort=0)
+        made = compress_picture(self.SOURCE, size=1000 if name == "gray-half" else 2500, effort=0)
         assert made.model == name
         assert set(written) == ({name} if name != "plain" else {"gray-full", name})
         assert made.runs == len(written)
@@ -189,6 +189,14 @@ class TestLikely:
         size = round(Spectrum(self.SOURCE).forecast(1).size(8))
         made, alone = (compress_picture(self.SOURCE, codec="webp", size=size, model=name) for name in (None, "plain"))
         assert made.data == alone.data and len(made.data) > 0.9 * size
+
+    def test_a_finer_resolution_goes_on_where_half_size_ends(self, rows: Rows, written: list[str]) -> None:
+        rows(gray_half={"pays": 1e-3, "steps": (40.0, 80.0)}, gray_full={"pays": 1e-6})
+        half = compress_picture(self.SOURCE, model="gray-half", quality=100, effort=0)
+        assert compress_picture(self.SOURCE, size=len(half.data) - 100, effort=0).model == "gray-half"
+        assert "gray-full" not in written
+        more = compress_picture(self.SOURCE, size=3 * len(half.data), effort=0)
+        assert more.model == "plain" and {"gray-full", "plain"} <= set(written)  # networks of random weights lose
 
     def test_what_cannot_be_so_small_is_found_out(self, rows: Rows) -> None:
         rows(gray_half={"pays": 1e6}, gray_full={"pays": 1e6})

@@ -8,6 +8,7 @@ picture a central part is written first, so that the whole is written two or thr
 """
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -140,15 +141,16 @@ class Search:
                 break
         return found
 
-    def best_of(self, candidates: list[Model]) -> Choice:
-        """The candidate whose file decodes to the highest PSNR; a single one is not decoded. It is suited to the
+    def best_of(self, group: list[Model], others: list[Model]) -> Choice:
+        """The one of a group whose file decodes to the highest PSNR; a single one is not decoded. It is suited to the
         picture, and so are those that come close.
 
+        Where that has come to its finest step, those of the others that have a finer resolution are tried as well.
         Raises RateError with the smallest size when none fits.
         """
         found: list[Choice] = []
         failures: list[RateError] = []
-        for model in candidates:
+        for model in group:
             bare = [choice for choice in found if choice.model.is_bare and not is_finest(choice)]
             try:
                 if model.is_plain and bare:  # that file holds what this one will
@@ -161,7 +163,12 @@ class Search:
         if not found:
             raise smallest(failures)
         close = self.nearest(found, CLOSE)
-        return self.nearest([self.writer.suited(choice, self.picture, self.size) for choice in close], 1.0)[0]
+        best = self.nearest([self.writer.suited(choice, self.picture, self.size) for choice in close], 1.0)[0]
+        finer = [model for model in others if model.scale < best.model.scale and model not in group]
+        if finer and is_finest(best):
+            with suppress(RateError):  # where nothing finer is so small
+                best = self.nearest([best, self.best_of(finer, [])], 1.0)[0]
+        return best
 
     def nearest(self, found: list[Choice], ratio: float) -> list[Choice]:
         """The choice nearest to the picture, and those whose squared error is at most so many times as large."""
@@ -206,7 +213,7 @@ def choose(candidates: list[Model], picture: Picture, size: int, writer: Writer,
         share = sample.pixels.size / picture.pixels.size
         part = Search(sample, max(1, int(size * share)), writer, FULL if order[1:] else HASTY)
         try:
-            trial = part.best_of(order)
+            trial = part.best_of(order, candidates)
         except RateError:  # the sample is dearer than the whole, which may still fit
             groups = [[model] for model in order]
         else:
@@ -217,7 +224,7 @@ def choose(candidates: list[Model], picture: Picture, size: int, writer: Writer,
     failures = []
     for group in groups:
         try:
-            return search.best_of(group)
+            return search.best_of(group, candidates if sample is picture else [])
         except RateError as error:
             failures.append(error)
     raise smallest(failures)
