@@ -94,7 +94,7 @@ def report(pictures: list[Picture], candidates: list[Model], options: argparse.N
                 continue
             between = time.perf_counter()
             writer = Writer(lambda share: None)
-            best = Search(picture, size, writer, FULL).best_of(candidates, [])
+            best = Search(picture, size, writer, FULL).best_of(candidates)
             seconds = between - began, time.perf_counter() - between
             lost = quality(picture, best.data) - quality(picture, made.data)
             right = made.model == best.model.name

@@ -166,6 +166,13 @@ def test_mixed_resolution_beside_the_better_of_the_two(tmp_path: Path, monkeypat
     assert sorted(redone.plots) == ["curves-kodak.png", "curves-paper7.png"]
 
 
+def test_a_report_is_none_of_the_pictures(tmp_path: Path) -> None:
+    (tmp_path / "kodak").mkdir()
+    study = Study(tmp_path, Finished(tmp_path / "kodak" / "rows.jsonl"), lambda *_: None, 1, lambda _: None)
+    with pytest.raises(FileError, match="kodak holds the pictures"):
+        study.measure("kodak", [], [])
+
+
 def test_margins_say_where_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names, targets = ["zhao2018-half", "zhao2018-full", "jpeg"], [Target("", rate) for rate in (0.1, 0.3, 0.9)]
     results = study_of(tmp_path, psnr, monkeypatch).measure("x", targets, names, gray=True)

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from corec.errors import RecipeError
 from corec.picture import read_picture
-from corec.training import checkpoint, loop
+from corec.training import loop
 from corec.training.data import Photographs, cut
 from corec.training.loop import build, learning_rate, train
 from corec.training.recipe import Recipe, fill
@@ -246,44 +245,6 @@ def test_a_run_can_start_from_the_weights_of_another(whole: Path, pictures: Path
     assert kept["compact.head.weight"].shape != first["compact.head.weight"].shape
     with pytest.raises(RecipeError, match=r"missing/checkpoint\.pt"):
         train(replace(second, start_from="missing"), pictures, tmp_path / "third")
-
-
-def network(inputs: int, width: int) -> torch.nn.Module:
-    conv = torch.nn.Conv2d
-    return torch.nn.Sequential(OrderedDict(head=conv(inputs, 4, 1), inner=conv(4, width, 3), outer=conv(width, 4, 3)))
-
-
-def test_a_wider_network_begins_as_what_it_starts_from() -> None:
-    old, new = network(2, 6), network(2, 9)
-    further = new.inner.weight[6:].clone()
-    checkpoint.take_over(new, old.state_dict())
-    image = torch.rand(1, 2, 9, 9)
-    torch.testing.assert_close(new(image), old(image))
-    assert torch.equal(new.inner.weight[6:], further) and further.any()
-
-
-def test_a_wider_network_takes_no_narrower_ends() -> None:
-    old, new = network(2, 6), network(3, 5)
-    kept = {name: weight.clone() for name, weight in new.state_dict().items()}
-    checkpoint.take_over(new, old.state_dict())
-    same = {"head.bias", "outer.bias"}
-    for name, weight in new.state_dict().items():
-        assert torch.equal(weight, old.state_dict()[name] if name in same else kept[name])
-
-
-def test_a_network_for_colour_begins_with_one_for_luma() -> None:
-    def ends(planes: int) -> torch.nn.Module:
-        conv = torch.nn.Conv2d
-        return torch.nn.Sequential(OrderedDict(head=conv(planes, 5, 1), tail=conv(5, 4 * planes, 3)))
-
-    old, new = ends(1), ends(3)
-    chroma = new.tail.weight[4:].clone()
-    checkpoint.take_over(new, old.state_dict())
-    image = torch.rand(1, 3, 9, 9)
-    torch.testing.assert_close(new(image)[:, :4], old(image[:, :1]))
-    assert torch.equal(new.tail.weight[4:], chroma) and chroma.any()
-    checkpoint.take_over(new, {})  # nor is it an error if there is nothing to take
-    assert torch.equal(new.tail.weight[4:], chroma)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(pictures: Path, tmp_path: Path) -> None:

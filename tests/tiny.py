@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from corec import models, wrap
 from corec.picture import Picture
@@ -78,6 +79,15 @@ def save_run(run: Path, kind: str, settings: dict[str, Any], method: Any) -> Non
 
     state = {"recipe": vars(Recipe(kind, settings, 1)), "average": method.state_dict(), "step": 1, "seconds": 1.0}
     torch.save({**state, "method": {}, "optimizer": []}, run / "checkpoint.pt")
+
+
+def photo(path: Path, width: int = 48, height: int = 40, mode: str = "RGB") -> Path:
+    """A smooth picture with an edge, as a file."""
+    rows, columns = np.mgrid[:height, :width]
+    planes = [120 + 60 * np.sin(rows / 9 + k) + 40 * (columns > width // 2) for k in range(3)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.stack(planes, 2).astype(np.uint8)).convert(mode).save(path)
+    return path
 
 
 def reach_of(model: models.Model, part: str) -> float:

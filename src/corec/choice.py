@@ -8,6 +8,7 @@ picture a central part is written first, so that the whole is written two or thr
 """
 
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -141,7 +142,7 @@ class Search:
                 break
         return found
 
-    def best_of(self, group: list[Model], others: list[Model]) -> Choice:
+    def best_of(self, group: list[Model], others: Sequence[Model] = ()) -> Choice:
         """The one of a group whose file decodes to the highest PSNR; a single one is not decoded. It is suited to the
         picture, and so are those that come close.
 
@@ -167,7 +168,7 @@ class Search:
         finer = [model for model in others if model.scale < best.model.scale and model not in group]
         if finer and is_finest(best):
             with suppress(RateError):  # where nothing finer is so small
-                best = self.nearest([best, self.best_of(finer, [])], 1.0)[0]
+                best = self.nearest([best, self.best_of(finer)], 1.0)[0]
         return best
 
     def nearest(self, found: list[Choice], ratio: float) -> list[Choice]:
@@ -224,7 +225,7 @@ def choose(candidates: list[Model], picture: Picture, size: int, writer: Writer,
     failures = []
     for group in groups:
         try:
-            return search.best_of(group, candidates if sample is picture else [])
+            return search.best_of(group, candidates if sample is picture else ())
         except RateError as error:
             failures.append(error)
     raise smallest(failures)

@@ -3,14 +3,12 @@
 import io
 import json
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from threading import current_thread, main_thread
 from typing import Annotated, Any
 
 import typer
@@ -24,6 +22,7 @@ from corec.files import Job, aside, is_folder, plan, read_bytes
 from corec.learned import format as corec_file
 from corec.models import Learned, Model, learned, models
 from corec.picture import WRITTEN, Picture, read_picture, write_picture
+from corec.signals import ending
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -60,26 +59,6 @@ def main(arguments: list[str] | None = None) -> int:
     except USAGE_ERROR as error:
         complain(f"{error.format_message()} (see --help)")
         return 2
-
-
-@contextmanager
-def ending() -> Iterator[None]:
-    """Meanwhile a signal that ends the program lets it clean up first, as Ctrl-C does."""
-
-    def end(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    if current_thread() is not main_thread():  # others cannot
-        yield
-        return
-    names = ("SIGTERM", "SIGHUP")
-    numbers = [number for name in names if (number := getattr(signal, name, None)) is not None]
-    before = [(number, signal.signal(number, end)) for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
-    try:
-        yield
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
 
 
 @app.callback(invoke_without_command=True)

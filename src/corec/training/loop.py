@@ -6,7 +6,6 @@ import json
 import math
 import os
 import platform
-import signal
 import subprocess
 import time
 from collections import deque
@@ -15,7 +14,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from functools import cache
 from pathlib import Path
-from threading import current_thread, main_thread
 from typing import Any
 
 import torch
@@ -23,6 +21,7 @@ from torch import Tensor, distributed, nn
 from torch.optim import Adam, Optimizer
 
 from corec.errors import RecipeError
+from corec.signals import asked_to_stop
 from corec.training import muon
 from corec.training.checkpoint import load, refuse_other, save, take_over
 from corec.training.data import Photographs
@@ -174,28 +173,6 @@ def processes() -> Iterator[tuple[int, int, torch.device]]:
         torch.set_flush_denormal(False)
         if world > 1:
             distributed.destroy_process_group()
-
-
-@contextmanager
-def asked_to_stop() -> Iterator[list[int]]:
-    """The signals that have asked this process to stop so far; after the first they do what they always do."""
-    came: list[int] = []
-    before: dict[int, Any] = {}
-
-    def note(number: int, _: object) -> None:
-        came.append(number)
-        restore()
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    if current_thread() is main_thread():  # others cannot
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield came
-    finally:
-        restore()
 
 
 def begin(
