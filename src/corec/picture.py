@@ -116,6 +116,13 @@ def as_picture(image: np.ndarray | Image.Image, background: str | None = None) -
         raise PictureError(f"must be a NumPy array or a Pillow image, not {type(image).__name__}")
 
 
+def resized(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Pixels uint8 (H, W), (H, W, 1) or (H, W, 3) at another size, by Lanczos' filter, antialiased."""
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
+    other = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+    return other.reshape(height, width, *pixels.shape[2:])
+
+
 def write_picture(picture: Picture, path: Path, format: str | None = None) -> None:
     """Write a picture to a path as it is: what a failure leaves there is the caller's to remove.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from corec.errors import CorecError, RecipeError
 from corec.files import below
-from corec.picture import read_picture
+from corec.picture import read_picture, resized
 
 SUFFIXES = frozenset({".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 
@@ -50,12 +50,16 @@ class Photographs:
         areas = np.array([a.shape[0] * a.shape[1] for a in self.training], float)
         self.weights = np.minimum(areas, 512 * 512) / np.minimum(areas, 512 * 512).sum()
 
-    def batch(self, step: int, count: int, size: int, seed: int) -> Tensor:
-        """(count, C, size, size) in 0..1: the same for the same step and seed, on any machine."""
+    def batch(self, step: int, count: int, size: int, seed: int, enlarged: float = 0.0) -> Tensor:
+        """(count, C, size, size) in 0..1: the same for the same step and seed, on any machine. A share of them are
+        enlarged, as corec.picture.resized does, from a side of 3/4 of the size."""
         random = np.random.default_rng([seed, step])
         crops = []
         for index in random.choice(len(self.training), count, p=self.weights):
-            crop = cut(self.training[index], size, random)
+            smaller = bool(enlarged) and random.random() < enlarged
+            crop = cut(self.training[index], size * 3 // 4 if smaller else size, random)
+            if smaller:
+                crop = resized(crop, size, size)
             if random.random() < 0.5:
                 crop = crop[:, ::-1]
             crops.append(np.rot90(crop, int(random.integers(4))))

@@ -137,7 +137,7 @@ def batches(photographs: Photographs, recipe: Recipe, first: int, pin: bool) -> 
     """The batches of the steps from `first` on, made ahead of their use; pinned, they get to a GPU by themselves."""
 
     def make(step: int) -> Tensor:
-        batch = photographs.batch(step, recipe.batch, recipe.crop, recipe.seed)
+        batch = photographs.batch(step, recipe.batch, recipe.crop, recipe.seed, recipe.enlarged)
         return batch.pin_memory() if pin else batch
 
     with ThreadPoolExecutor(AHEAD) as pool:

@@ -23,6 +23,9 @@ class Recipe:
     """Length of the run; the learning rate falls to zero over it (a cosine)."""
     batch: int = 8
     crop: int = 128
+    enlarged: float = 0.0
+    """Share of crops that are enlarged to 4/3 of their size first, as pictures are that go at 2/3 of theirs through the
+    networks of half size."""
     optimizer: str = "adam"
     """adam, or muon: that for the weights of convolutions, Adam for all others."""
     learning_rate: float = 1e-3
@@ -45,6 +48,8 @@ class Recipe:
             raise RecipeError(f"crop must be at least 32, not {self.crop}")
         if not (0 <= self.learning_rate < math.inf and 0 <= self.average < 1):
             raise RecipeError("learning_rate must be a number from 0 on, and average one from 0 on and below 1")
+        if not 0 <= self.enlarged <= 1:
+            raise RecipeError(f"enlarged must be a share, 0 to 1, not {self.enlarged:g}")
         if self.warm_up < 0 or not 0 <= self.seed < 1 << 32:
             raise RecipeError("warm_up and seed must be 0 at least, seed below 2^32")
 
