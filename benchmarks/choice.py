@@ -24,7 +24,7 @@ from corec.errors import RateError
 from corec.evaluation.bench import pictures_below
 from corec.evaluation.metrics import psnr
 from corec.forecast import Forecast, Spectrum
-from corec.models import ZOO, Model
+from corec.models import ZOO, Model, models
 from corec.picture import Picture, read_picture
 from corec.pipeline import compress_picture
 from corec.rate import FULL
@@ -191,9 +191,10 @@ def border(score: np.ndarray, over: np.ndarray, under: np.ndarray) -> float:
 def enter(found: dict[str, float]) -> None:
     """Put the fit into the manifest."""
     manifest = manifest_of(ZOO)
-    for row in manifest["model"]:
-        if row["name"] in found:
-            row["pays"] = round(found[row["name"]], 3)
+    rows = {row["number"]: row for row in manifest["model"]}
+    for model in models():
+        if model.name in found:
+            rows[model.number]["between_pays" if model.enlarges else "pays"] = round(found[model.name], 3)
     (ZOO / MANIFEST).write_text(written(manifest), encoding="utf-8")
 
 

@@ -27,7 +27,7 @@ def likeness(picture: Picture, model: Model, step: float) -> float:
     shown = rgb_from_ycbcr(compact.astype(np.float32) / 255) if model.color else compact[..., 0]
     size = (compact.shape[1], compact.shape[0])
     reference = Image.fromarray(picture.pixels)
-    if model.scale > 1:
+    if model.ratio > 1:
         reference = reference.resize(size, Image.Resampling.BICUBIC)
     return psnr(np.asarray(reference), shown)
 

@@ -101,7 +101,7 @@ def print_networks(sizes: list[tuple[int, int]], gray: bool, threads: int, runs:
         pairs = {m.reconstruct: m for m in models() if m.default and not m.restores and m.color != gray}
         for model in pairs.values():  # several models may share one
             condition = wrap.told(wrap.bounds(model)[0], model)
-            for name, shrink, grow in ((model.compact, 1, model.scale), (model.reconstruct, model.scale, 1)):
+            for name, shrink, grow in ((model.compact, 1, model.ratio), (model.reconstruct, model.ratio, 1)):
                 if not name:
                     continue
                 shape = (height // shrink, width // shrink, planes)

@@ -45,7 +45,8 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
     """Changes the rows of the zoo: facts for each model by name."""
 
     def change(**facts: dict[str, object]) -> list[Model]:
-        changed = tuple(replace(m, **facts.get(m.name.replace("-", "_"), {})) for m in models.models())  # type: ignore[arg-type]
+        own = [replace(m, **facts.get(m.name.replace("-", "_"), {})) for m in models.models()]  # type: ignore[arg-type]
+        changed = models.with_two_thirds([m for m in own if not m.enlarges])
         for module in (models, choice):
             monkeypatch.setattr(module, "models", lambda: changed)
         return list(changed)
@@ -152,6 +153,23 @@ class TestLikely:
         firsts = [order.index(names[0]) for names in found]
         assert firsts == sorted(firsts)
         assert {name for names in found for name in names} == set(order)
+
+    def test_two_thirds_lie_between_half_and_full_size(self, rows: Rows) -> None:
+        spectrum = Spectrum(self.SOURCE)
+        step = spectrum.forecast(1).step(1500)
+        half, between = spectrum.lost(2), spectrum.lost(1.5)
+        assert 0 < between < half
+        assert spectrum.forecast(1).size(9) > spectrum.forecast(1.5).size(9) > spectrum.forecast(2).size(9)
+        for own, others, expected in (
+            (0.1, 0.1, ["gray-half"]),
+            (1, 0.1, ["gray-half", "gray-two-thirds"]),
+            (9, 0.1, ["gray-two-thirds"]),
+            (9, 1.1, ["gray-two-thirds", "gray-full"]),
+            (9, 9, ["gray-full"]),
+        ):
+            facts = {"between": True, "pays": own * step / half, "between_pays": others * step / between}
+            rows(gray_half=facts, gray_full={"pays": 1e-3})
+            assert self.names() == expected
 
     def test_what_is_not_known_is_tried(self, rows: Rows) -> None:
         assert self.names() == ["gray-half", "gray-full"]

@@ -112,7 +112,8 @@ def with_envelope(data: bytes, envelope: str) -> bytes:
     [
         ("20 01", EnvelopeError, "envelope version 2; this Corec reads version 1: update it"),
         ("10 63", ModelError, "needs model 99, which this Corec does not have: update it"),
-        ("18 01", EnvelopeError, "reserved bit"),
+        ("18 00", EnvelopeError, "two thirds of the size without a model"),
+        ("18 02", ModelError, "its model gray-full is not for two thirds"),
         ("14 01", EnvelopeError, "not well formed"),
         ("14 01 40", EnvelopeError, "in jpeg files the step is elsewhere"),
         ("10 05", EnvelopeError, "restore-gray compresses nothing"),
@@ -155,7 +156,7 @@ def test_a_bomb_is_refused_before_it_is_decoded() -> None:
 
 def test_a_side_that_jpeg_cannot_hold_is_halved_or_refused() -> None:
     long = picture(1, 70_000, True)
-    assert compress_picture(long, bpp=2).scale == 2
+    assert compress_picture(long, bpp=2).scale > 1
     with pytest.raises(CodecError, match="at most 65500 pixels a side"):
         compress_picture(long, bpp=2, model="gray-full")
 

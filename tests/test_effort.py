@@ -27,7 +27,7 @@ def error(one: Picture, other: Picture) -> float:
 
 
 def test_there_are_such_models() -> None:
-    assert {row.scale for row in models() if row.slope} == {1, 2}
+    assert {row.scale for row in models() if row.slope} == {1, 1.5, 2}
     assert {row.color for row in models() if row.slope} == {True, False}
     assert REFINED
 
@@ -47,7 +47,7 @@ def test_a_jpeg_file_is_no_larger_and_its_picture_nearer(name: str, height: int,
         assert better.data == compress_picture(source, model=name, size=size, effort=8).data
 
 
-@pytest.mark.parametrize("name", SUITED)
+@pytest.mark.parametrize("name", [name for name in SUITED if not model_named(name).enlarges])
 @pytest.mark.parametrize("both", [True, False])
 def test_a_view_is_what_the_decoder_shows(name: str, both: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model, source = model_named(name), picture(150, 131, not model_named(name).color)
@@ -62,6 +62,18 @@ def test_a_view_is_what_the_decoder_shows(name: str, both: bool, monkeypatch: py
     # Where decoders look both ways the slope is that of one of them, under the error of both.
     share = (rise[1] - rise[0]) / (2 * float((step * seen.slope).sum()))
     assert 0.6 < share < 1.05 if both else abs(share - 1) < 0.05
+
+
+def test_a_view_at_two_thirds_is_that_of_the_picture_enlarged() -> None:
+    model, source = model_named("jpeg-gray-two-thirds"), picture(60, 47, True)
+    image = wrap.unit(jpeg.decode(wrap.write(source, model, 20.0))[0])
+    seen, other = (
+        view_of(shown, model_named(name), 20.0)(image)
+        for name, shown in ((model.name, source), ("jpeg-gray-half", wrap.seen_by(model, source)))
+    )
+    assert (image.shape[:2], seen.errors.shape) == ((40, 32), (40, 32))
+    np.testing.assert_array_equal(seen.errors, other.errors)
+    np.testing.assert_array_equal(seen.slope, other.slope)
 
 
 def test_a_view_in_tiles_is_nearly_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,14 +21,16 @@ KINDS = {
     "color-full": (True, False),
 }
 """Name of a tiny model -> color, half. They get the numbers 1 to 4."""
+TWO_THIRDS = "gray-two-thirds", "color-two-thirds"
+"""What those of half size are called where they are used at two thirds."""
 RESTORERS = {"restore-gray": False, "restore-color": True}
 """Name of a tiny model that restores plain files -> color. They get the numbers 5 and 6."""
 
 
 @contextmanager
-def tiny_zoo(folder: Path) -> Iterator[Path]:
-    """Six tiny models, exported as trained ones are, in place of those that ship."""
-    export_tiny(folder)
+def tiny_zoo(folder: Path, two_thirds: bool = False) -> Iterator[Path]:
+    """Six tiny models, exported as trained ones are, in place of those that ship. two_thirds: TWO_THIRDS, too."""
+    export_tiny(folder, 0.5 if two_thirds else 0.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "ZOO", folder)
         patch.setattr(wrap, "ZOO", folder)
@@ -37,8 +39,8 @@ def tiny_zoo(folder: Path) -> Iterator[Path]:
     models.read_manifest.cache_clear()
 
 
-def export_tiny(zoo: Path) -> None:
-    """Write a zoo of tiny models."""
+def export_tiny(zoo: Path, enlarged: float) -> None:
+    """Write a zoo of tiny models, whose crops in training were enlarged in part."""
     torch = pytest.importorskip("torch")
     from corec.methods import joint, restore
 
@@ -47,7 +49,7 @@ def export_tiny(zoo: Path) -> None:
         settings = {"color": color, "half": half, "compact_width": 4, "compact_blocks": 1, **sizes}
         torch.manual_seed(1)
         method = joint.Method(joint.Settings(**settings))  # type: ignore[arg-type]
-        export_random(zoo, name, "joint", settings, method)
+        export_random(zoo, name, "joint", settings, method, enlarged)
     for name, color in RESTORERS.items():
         torch.manual_seed(1)
         export_random(
@@ -55,7 +57,9 @@ def export_tiny(zoo: Path) -> None:
         )
 
 
-def export_random(zoo: Path, name: str, kind: str, settings: dict[str, Any], method: Any) -> None:
+def export_random(
+    zoo: Path, name: str, kind: str, settings: dict[str, Any], method: Any, enlarged: float = 0.0
+) -> None:
     """Write a method's networks into a zoo, their last layers at random."""
     import torch
 
@@ -65,19 +69,20 @@ def export_random(zoo: Path, name: str, kind: str, settings: dict[str, Any], met
         torch.nn.init.normal_(part.tail.weight, std=0.03)  # zero before training: tiles could not be wrong
     run = zoo / f"run-{name}"
     run.mkdir()
-    save_run(run, kind, settings, method)
+    save_run(run, kind, settings, method, enlarged)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's, about its own exporter
         export(run, name, default=True, zoo=zoo)
 
 
-def save_run(run: Path, kind: str, settings: dict[str, Any], method: Any) -> None:
+def save_run(run: Path, kind: str, settings: dict[str, Any], method: Any, enlarged: float = 0.0) -> None:
     """Write the checkpoint of a method as after a step, as far as export reads it."""
     import torch
 
     from corec.training.recipe import Recipe
 
-    state = {"recipe": vars(Recipe(kind, settings, 1)), "average": method.state_dict(), "step": 1, "seconds": 1.0}
+    recipe = Recipe(kind, settings, 1, enlarged=enlarged)
+    state = {"recipe": vars(recipe), "average": method.state_dict(), "step": 1, "seconds": 1.0}
     torch.save({**state, "method": {}, "optimizer": []}, run / "checkpoint.pt")
 
 
@@ -97,7 +102,7 @@ def reach_of(model: models.Model, part: str) -> float:
     """
     before = part == "compact"
     net = network((wrap.ZOO / getattr(model, part), getattr(model, f"{part}_sha256")))
-    pixel = 1 if before else model.scale
+    pixel = 1 if before else model.ratio
     image = np.full((16 // pixel, 400 // pixel, 3 if model.color else 1), 0.5, np.float32)
     farthest = 0.0
     for at in range(192 // pixel, 208 // pixel):

@@ -21,7 +21,7 @@ from corec.models import PLAIN, Model, models, plain, rows_named
 from corec.picture import Picture
 from corec.rate import FULL, HASTY, Care, best_within
 from corec.suit import suited
-from corec.wrap import Progress, compacted, fills, read, write, write_within
+from corec.wrap import Progress, compact_side, compacted, fills, read, write, write_within
 
 SAMPLE = 1024
 """Of pictures of more pixels than this squared a central part of that many pixels is looked at."""
@@ -276,14 +276,14 @@ def candidates_for(picture: Picture, codec: str, name: str | None) -> list[Model
     held = [m for m in rows if holds(container, picture, m.scale)]
     if not held:
         scale = max(m.scale for m in rows)
-        at_most = f"{container.LARGEST * scale} pixels a side and {container.PIXELS * scale**2} in all"
+        at_most = f"{container.LARGEST * scale:.0f} pixels a side and {container.PIXELS * scale**2:.0f} in all"
         raise CodecError(f"{codec} holds at most {at_most}, not {picture.width}x{picture.height}")
     return sorted(held, key=lambda m: (m.is_plain, m.scale))
 
 
-def holds(codec: Codec, picture: Picture, scale: int) -> bool:
+def holds(codec: Codec, picture: Picture, scale: float) -> bool:
     """Whether a file can hold a picture at 1 / scale of its size."""
-    width, height = -(-picture.width // scale), -(-picture.height // scale)
+    width, height = (compact_side(extent, scale) for extent in (picture.width, picture.height))
     return max(width, height) <= codec.LARGEST and width * height <= codec.PIXELS
 
 

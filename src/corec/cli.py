@@ -219,7 +219,7 @@ def show_models(as_json: Json = False) -> None:
     table = Table(*heads, box=None, header_style="bold")
     table.columns[0].no_wrap, table.columns[0].min_width = True, max(len(row["name"]) for row in rows)
     for row in rows:
-        scale = "1" if row["scale"] == 1 else f"1/{row['scale']}"
+        scale = {1: "1", 1.5: "2/3", 2: "1/2"}[row["scale"]]
         steps = "{:g} to {:g}".format(*row["steps"]) if "steps" in row else ""
         pictures, default = "colour" if row["color"] else "gray", "yes" if row["default"] else "no"
         table.add_row(row["name"], str(row["number"]), row["for"], row["codec"], pictures, scale, steps, default)
@@ -341,7 +341,8 @@ def told_of_model(model: Model | Learned) -> dict[str, Any]:
     facts = asdict(model)
     if isinstance(model, Learned):
         return {"for": "compress", "codec": corec_file.NAME, "scale": 1} | facts
-    return {"for": "restore" if model.restores else "compress"} | {k: v for k, v in facts.items() if k != "shapes"}
+    shown = {k: v for k, v in facts.items() if k != "shapes"}
+    return {"for": "restore" if model.restores else "compress", "scale": model.scale} | shown
 
 
 def check_picture_name(sources: list[Path], output: str) -> None:

@@ -1,6 +1,6 @@
 """The envelope: the few bytes by which Corec knows a file of its own. docs/format.md has the rules.
 
-    byte 0     format version (high nibble, 1), 0 (bit 3), step given (bit 2), odd width (bit 1), odd height (bit 0)
+    byte 0     format version (high nibble, 1), 2/3 (bit 3), step given (bit 2), odd width (bit 1), odd height (bit 0)
     byte 1..   model number, unsigned LEB128
     last byte  if the step is given: 16 log2 of the quantiser step, plus 64
 
@@ -22,9 +22,11 @@ class Envelope:
     model: int
     """Model number of the manifest, 0 or more."""
     odd_width: bool
-    """At scale 1/2: the picture is one column narrower than twice the compact image. Else false."""
+    """At scale 1/2 or 2/3: the picture is one column narrower than 2 or 3/2 times the compact image. Else false."""
     odd_height: bool
     """The same for rows."""
+    two_thirds: bool = False
+    """Whether the model is used at 2/3 of the picture's size, not at its own 1/2."""
     step: int | None = None
     """For codecs whose header does not tell the quantiser step: its code, see step_code."""
 
@@ -44,7 +46,8 @@ def pack(envelope: Envelope) -> bytes:
     if envelope.model < 0:
         raise ValueError(f"model number {envelope.model} is negative")
     has_step = envelope.step is not None
-    packed = bytearray([VERSION << 4 | has_step << 2 | envelope.odd_width << 1 | envelope.odd_height])
+    bits = envelope.two_thirds << 3 | has_step << 2 | envelope.odd_width << 1 | envelope.odd_height
+    packed = bytearray([VERSION << 4 | bits])
     number = envelope.model
     while number > 127:
         packed.append(number & 127 | 128)
@@ -62,8 +65,6 @@ def unpack(data: bytes) -> Envelope:
     version = data[0] >> 4
     if version != VERSION:
         raise EnvelopeError(f"the file has envelope version {version}; this Corec reads version {VERSION}: update it")
-    if data[0] & 8:
-        raise EnvelopeError("the envelope is damaged: a reserved bit is set")
     has_step = bool(data[0] & 4)
     step = data[-1] if has_step else None
     number = 0
@@ -71,7 +72,7 @@ def unpack(data: bytes) -> Envelope:
         number |= (byte & 127) << 7 * position
         if byte < 128:
             break
-    envelope = Envelope(number, bool(data[0] & 2), bool(data[0] & 1), step)
+    envelope = Envelope(number, bool(data[0] & 2), bool(data[0] & 1), bool(data[0] & 8), step)
     if pack(envelope) != data:
         raise EnvelopeError("the envelope is damaged: it is not well formed")
     return envelope

@@ -67,16 +67,18 @@ class Spectrum:
         looked_at = 64 * len(self.magnitudes) / (picture.width * picture.height)
         self.times = (1 if picture.gray else CHROMA) / looked_at
 
-    def forecast(self, scale: int) -> Forecast:
-        """Of files that hold the picture at 1 / scale of its size: 1, 2 or 4."""
-        kept = self.magnitudes[:, : 8 // scale, : 8 // scale].reshape(len(self.magnitudes), -1)[:, 1:] / scale
+    def forecast(self, scale: float) -> Forecast:
+        """Of files that hold the picture at 1 / scale of its size, 1 to 4."""
+        side = round(8 / scale)
+        kept = self.magnitudes[:, :side, :side].reshape(len(self.magnitudes), -1)[:, 1:] / scale
         counts, _ = np.histogram(kept.clip(EDGES[0], EDGES[-1]), EDGES)
         ratios = 4 * np.sqrt(EDGES[1:] * EDGES[:-1]) / np.exp(LOG_STEPS[:, None])
         bits = 0.75 * np.log2(1 + ratios**2) @ counts
         return Forecast(LOG_STEPS, np.log(bits / 8 * self.times))
 
-    def lost(self, scale: int) -> float:
+    def lost(self, scale: float) -> float:
         """The root of the mean squared error, in levels, of a picture at 1 / scale of its size; 0.125 at least."""
         squares = np.square(self.magnitudes)
-        kept = squares[:, : 8 // scale, : 8 // scale].sum() / max(squares.sum(), np.finfo(np.float32).tiny)
+        side = round(8 / scale)
+        kept = squares[:, :side, :side].sum() / max(squares.sum(), np.finfo(np.float32).tiny)
         return max(float(EDGES[0]), math.sqrt(max(0.0, 1 - kept) * squares.mean()))

@@ -5,7 +5,7 @@ be retired: its number stays taken, and its files get an error that says so.
 """
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,8 +29,8 @@ class Model:
     """Name of the codec between its two networks."""
     color: bool
     """True: three planes, YCbCr. False: luma."""
-    scale: int
-    """Picture size over compact image size: 2 or 1."""
+    ratio: int
+    """What the networks make of a side, or what it is made of: pixels to a sample of the compact image, 2 or 1."""
     default: bool
     """Whether compress (or restore) considers it unless told a model."""
     steps: tuple[float, float]
@@ -50,6 +50,13 @@ class Model:
     forecast gives the picture (corec.forecast), in levels; for a model of half the size, in multiples of what halving
     loses. None: not known, and found out for each picture. benchmarks/choice.py measures it."""
 
+    between: bool = False
+    """Whether networks of half size are for two thirds of the picture's, too: see at_two_thirds()."""
+    between_pays: float | None = None
+    """pays of that."""
+    enlarges: bool = False
+    """Whether it is that: its networks see pictures enlarged to 4/3."""
+
     both_ways: bool = False
     """Whether the networks look at an image as it is and with rows and columns exchanged, unless it is very large: the
     mean of what they make of the two is some hundredths of a decibel better than either."""
@@ -67,6 +74,11 @@ class Model:
 
     luma: int = 0
     """Number of the gray model whose network behind the codec restores luma, before reconstruct sees it; 0: none."""
+
+    @property
+    def scale(self) -> float:
+        """Picture size over compact image size: 2, 1.5 or 1."""
+        return 1.5 if self.enlarges else self.ratio
 
     @property
     def is_plain(self) -> bool:
@@ -118,6 +130,18 @@ class Learned:
         return [f"context{at}" for at in range(sum(part.startswith("context") for part in self.files))]
 
 
+def at_two_thirds(row: Model) -> Model:
+    """A model of half size as it is for two thirds: pictures are enlarged to 4/3 before its networks, and reduced again
+    behind them. It has the number of the other one; a bit of the envelope tells the two apart."""
+    name = f"{row.name.removesuffix('-half')}-two-thirds"
+    return replace(row, name=name, pays=row.between_pays, between=False, between_pays=None, enlarges=True)
+
+
+def with_two_thirds(rows: list[Model]) -> tuple[Model, ...]:
+    """Models, each of those that are for two thirds, too, followed by itself at these."""
+    return tuple(model for row in rows for model in ([row, at_two_thirds(row)] if row.between else [row]))
+
+
 def plain(codec: str, color: bool, steps: tuple[float, float]) -> Model:
     """The codec alone, without networks: for rates at which it needs none, and where there is no model yet."""
     return Model(PLAIN, 0, "", codec, color, 1, True, steps, (), "", "", "", "", {})
@@ -137,18 +161,19 @@ def read_manifest() -> Manifest:
     """The manifest as it stands. Raises ModelError for a damaged one."""
     try:
         manifest = tomllib.loads((ZOO / "manifest.toml").read_text(encoding="utf-8"))
+        rows = [
+            Model(
+                **{
+                    **row,
+                    "steps": tuple(row["steps"]),
+                    "shapes": tuple(map(tuple, row["shapes"])),
+                    "which": tuple(row.get("which", ())),
+                }
+            )
+            for row in manifest.get("model", [])
+        ]
         return Manifest(
-            tuple(
-                Model(
-                    **{
-                        **row,
-                        "steps": tuple(row["steps"]),
-                        "shapes": tuple(map(tuple, row["shapes"])),
-                        "which": tuple(row.get("which", ())),
-                    }
-                )
-                for row in manifest.get("model", [])
-            ),
+            with_two_thirds(rows),
             tuple(Learned(**row) for row in manifest.get("learned", [])),
             {row["number"]: row["name"] for row in manifest.get("retired", [])},
         )
@@ -157,7 +182,7 @@ def read_manifest() -> Manifest:
 
 
 def models() -> tuple[Model, ...]:
-    """All models, by number."""
+    """All models, by number; one that is for two thirds, too, comes twice."""
     return read_manifest().models
 
 
@@ -178,11 +203,14 @@ def rows_named(name: str) -> list[Model]:
     return rows or [model_named(name)]
 
 
-def model_numbered(number: int) -> Model:
-    """The model of this number. Raises ModelError for an unknown or retired one."""
-    for model in models():
-        if model.number == number:
+def model_numbered(number: int, enlarges: bool = False) -> Model:
+    """The model of this number, or that at two thirds. Raises ModelError for an unknown or retired one."""
+    found = [model for model in models() if model.number == number]
+    for model in found:
+        if model.enlarges == enlarges:
             return model
+    if found:
+        raise ModelError(f"the file is damaged: its model {found[0].name} is not for two thirds")
     raise unreadable(number)
 
 

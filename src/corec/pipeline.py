@@ -44,8 +44,8 @@ class Compressed:
     codec: str
     setting: float
     """Mean luma quantiser step, in levels of 255; of the learned codec, its level, 0 being the coarsest."""
-    scale: int
-    """Picture size over the size at which an ordinary viewer shows the file: 2 or 1."""
+    scale: float
+    """Picture size over the size at which an ordinary viewer shows the file: 2, 1.5 or 1."""
     width: int
     height: int
     runs: int = 1

@@ -22,7 +22,7 @@ from corec.models import Model
 from corec.picture import Picture
 from corec.tiles import pad
 from corec.view import Seen, View, better
-from corec.wrap import looks_both_ways, networks_behind, rows_as_columns, told, unit
+from corec.wrap import looks_both_ways, networks_behind, rows_as_columns, seen_by, told, unit
 
 STEEP = {1: 0.9, 2: 4.6}
 """By scale: how many times a sample's squared change the error grows by, in pixels of the picture."""
@@ -150,7 +150,7 @@ def suited(data: bytes, picture: Picture, model: Model, step: float, size: int, 
     """
     envelope = jpeg.extract(data) or b""
     view = view_of(picture, model, step)
-    suit = Suit(data, view, step, model.scale, model.shapes, lambda file: counted(jpeg.embed(file, envelope)))
+    suit = Suit(data, view, step, model.ratio, model.shapes, lambda file: counted(jpeg.embed(file, envelope)))
     suit.rounds(rounds, size)
     return suit.fitted(size)
 
@@ -163,10 +163,11 @@ def by_part(errors: np.ndarray) -> np.ndarray:
 
 
 def view_of(picture: Picture, model: Model, step: float) -> View:
-    """What the decoder of a model's files makes of their images."""
+    """What the decoder's network of a model's files makes of their images, beside what it is to make of them."""
+    picture = seen_by(model, picture)
     pixels = ycbcr_from_rgb(picture.pixels) if model.color else unit(picture.pixels[..., None])
     both = looks_both_ways(model, picture.height, picture.width)
     log_step = told(jpeg.condition(step, model.shapes), model)
     exchanged = rows_as_columns if both else None
     network, slope = networks_behind(model)
-    return View(pad(pixels, model.scale), network, slope, log_step, model.scale, exchanged, model.color)
+    return View(pad(pixels, model.ratio), network, slope, log_step, model.ratio, exchanged, model.color)

@@ -7,6 +7,7 @@ The plain model has no networks: its files are the codec's own, with an envelope
 tiles, so that memory stays bounded.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from corec.codecs.base import Codec, codec_named, codec_of
 from corec.envelope import Envelope, pack, step_code, step_of, unpack
 from corec.errors import EnvelopeError, PictureError, RateError
 from corec.models import ZOO, Model, model_numbered, plain
-from corec.picture import LARGEST, Picture
+from corec.picture import LARGEST, Picture, resized
 from corec.runtime import Network, network
 
 Progress = Callable[[float], None]
@@ -63,11 +64,11 @@ def fills(model: Model) -> bool:
 def envelope_of(picture: Picture, model: Model, step: float, compact: np.ndarray) -> bytes:
     """What the file of a compact image (H, W, C) says of its picture."""
     odd_width, odd_height = (
-        model.scale * extent - whole
+        int(model.scale * extent) - whole
         for extent, whole in zip(compact.shape[1::-1], (picture.width, picture.height), strict=True)
     )
     code = None if codec_named(model.codec).TELLS_STEP or model.is_plain else step_code(step)
-    return pack(Envelope(model.number, bool(odd_width), bool(odd_height), code))
+    return pack(Envelope(model.number, bool(odd_width), bool(odd_height), model.enlarges, code))
 
 
 def read(data: bytes, progress: Progress | None = None) -> Picture:
@@ -81,8 +82,11 @@ def read(data: bytes, progress: Progress | None = None) -> Picture:
         condition = container.condition(step_of(envelope.step), model.shapes)
     if condition is None or (compact.shape[2] == 3) != model.color or condition.shape != bounds(model)[0].shape:
         raise EnvelopeError(f"the file's components are not those of model {model.name}, which its envelope names")
-    pixels = np.empty((height, width, compact.shape[2]), np.uint8)
+    rows, columns = (model.ratio * extent for extent in compact.shape[:2]) if model.enlarges else (height, width)
+    pixels = np.empty((rows, columns, compact.shape[2]), np.uint8)
     reconstruct(compact, condition, model, pixels, progress)
+    if model.enlarges:
+        pixels = resized(pixels, width, height)
     return Picture(pixels if model.color else pixels[..., 0])
 
 
@@ -99,7 +103,12 @@ def origin(data: bytes) -> tuple[Codec, Envelope, Model, int, int]:
             f"this {container.NAME} file was not written by Corec: any viewer shows all it holds{repair}"
         )
     envelope = unpack(packed)
-    model = model_numbered(envelope.model) if envelope.model else plain(container.NAME, False, container.STEPS)
+    if envelope.model:
+        model = model_numbered(envelope.model, envelope.two_thirds)
+    elif envelope.two_thirds:
+        raise EnvelopeError("the envelope is damaged: two thirds of the size without a model")
+    else:
+        model = plain(container.NAME, False, container.STEPS)
     if model.codec != container.NAME:
         raise EnvelopeError(
             f"the file is {container.NAME}, but its envelope names model {model.name} for {model.codec}"
@@ -110,7 +119,7 @@ def origin(data: bytes) -> tuple[Codec, Envelope, Model, int, int]:
         raise EnvelopeError(f"the envelope is damaged: in {container.NAME} files the step is elsewhere")
     if model.scale == 1 and (envelope.odd_width or envelope.odd_height):
         raise EnvelopeError("the envelope is damaged: an odd size at full resolution")
-    width, height = (extent * model.scale for extent in container.size(data))
+    width, height = (int(extent * model.scale) for extent in container.size(data))
     width, height = width - envelope.odd_width, height - envelope.odd_height
     refuse_beyond_largest(width, height)
     return container, envelope, model, width, height
@@ -118,14 +127,28 @@ def origin(data: bytes) -> tuple[Codec, Envelope, Model, int, int]:
 
 def compacted(picture: Picture, model: Model, step: float) -> np.ndarray:
     """The compact image of a picture before it is coded: uint8 (H, W, 1) luma or (H, W, 3) YCbCr."""
-    pixels = picture.pixels if model.color else picture.pixels[..., None]
-    height, width = (-(-extent // model.scale) for extent in pixels.shape[:2])
+    pixels = seen_by(model, picture).pixels
+    pixels = pixels if model.color else pixels[..., None]
+    height, width = (-(-extent // model.ratio) for extent in pixels.shape[:2])
     compact = np.empty((height, width, pixels.shape[2]), np.uint8)
     convert = color.ycbcr_from_rgb if model.color else unit
     condition = NO_CONDITION if model.is_plain else codec_named(model.codec).condition(step, model.shapes)
     net = net_of(model.compact, model.compact_sha256, looks_both_ways(model, *pixels.shape[:2]))
     through(net, pixels, told(condition, model), compact, convert, levels, TILE)
     return compact
+
+
+def seen_by(model: Model, picture: Picture) -> Picture:
+    """What of a picture a model's networks see: itself, or what makes two thirds of it at their half size."""
+    if not model.enlarges:
+        return picture
+    width, height = (model.ratio * compact_side(extent, model.scale) for extent in (picture.width, picture.height))
+    return Picture(resized(picture.pixels, width, height))
+
+
+def compact_side(extent: int, scale: float) -> int:
+    """Samples along a side of the compact image, for so many pixels of the picture."""
+    return math.ceil(extent / scale)
 
 
 def reconstruct(
@@ -142,7 +165,7 @@ def reconstruct(
     def rest(share: float) -> None:
         report(first + (1 - first) * share)
 
-    through(net, image, told(condition, model), pixels, before, after, TILE // model.scale, rest)
+    through(net, image, told(condition, model), pixels, before, after, TILE // model.ratio, rest)
 
 
 def with_luma(decoded: np.ndarray, condition: np.ndarray, gray: Model, progress: Progress | None = None) -> np.ndarray:

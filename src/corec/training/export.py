@@ -85,6 +85,8 @@ def export(run: Path, name: str, number: int | None = None, default: bool = Fals
         "seed": recipe.seed,
         **state.get("origin", {}),
     }
+    if row.get("ratio") == 2 and recipe.enlarged:
+        row["between"] = True
     own = {name: {}} if learned else differing(name, method)
     entries = [
         {"name": each, "number": number, "method": recipe.method, **row, **facts, "default": default}
@@ -110,7 +112,7 @@ def number_of_luma(manifest: Manifest, row: dict[str, Any], luma: str) -> int:
     """The number of the gray model that is to restore luma for a new one in colour. Raises ModelError."""
     name = f"{row.get('codec')}-{luma}"
     for gray in manifest["model"]:
-        alike = all(gray[fact] == row.get(fact) for fact in ("codec", "scale"))
+        alike = all(gray[fact] == row.get(fact) for fact in ("codec", "ratio"))
         if gray["name"] == name and alike and (gray["color"], row["color"]) == (False, True):
             return int(gray["number"])
     raise ModelError(f"no gray model {name} can restore luma for {row['name']}")
@@ -145,12 +147,12 @@ def pair_parts(method: Any) -> tuple[dict[str, Any], Parts]:
     Weights are stored as int8, or as fp16 or fp32 if that changes images by more than ROUNDING.
     """
     settings = method.settings
-    planes, scale = (3 if settings.color else 1), (2 if settings.half else 1)
+    planes, ratio = (3 if settings.color else 1), (2 if settings.half else 1)
     shapes = method.shapes()
     row: dict[str, Any] = {
         "codec": settings.codec,
         "color": settings.color,
-        "scale": scale,
+        "ratio": ratio,
         "steps": list(settings.steps),
         "shapes": [[round(float(v), 4) for v in shape] for shape in shapes],
         "both_ways": getattr(method, "both_ways", False),
@@ -160,7 +162,7 @@ def pair_parts(method: Any) -> tuple[dict[str, Any], Parts]:
     codecs, which = codecs_of(method)
     steps, parts = len(codec_named(settings.codec).condition(settings.steps[0], row["shapes"])), {}
     told = [torch.tensor([[log_step] * steps + place]) for log_step in (2.5, 3.5, 4.5) for place in which]
-    for part, size in (("compact", 64), ("reconstruct", 64 // scale)):
+    for part, size in (("compact", 64), ("reconstruct", 64 // ratio)):
         network = getattr(method, part)
         if network is None or (part == "compact" and {*codecs} == {*getattr(settings, "bare", ())}):
             continue
