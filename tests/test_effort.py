@@ -56,6 +56,7 @@ def test_a_view_is_what_the_decoder_shows(name: str, both: bool, monkeypatch: py
     image = wrap.unit(jpeg.decode(data)[0])
     seen = view_of(source, model, 20.0)(image)
     assert 255**2 * seen.errors.sum() / (150 * 131) == pytest.approx(error(decompress_picture(data), source), rel=0.1)
+    np.testing.assert_allclose(view_of(source, model, 20.0)(image, False).errors.sum(), seen.errors.sum(), rtol=1e-4)
     assert seen.slope.shape == image.shape
     step = np.float32(1e-3 / np.abs(seen.slope).mean()) * seen.slope
     rise = [view_of(source, model, 20.0)(image + way * step).errors.sum() for way in (-1, 1)]

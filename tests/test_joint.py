@@ -23,10 +23,13 @@ def test_a_view_tells_the_slope_of_its_errors(half: bool, color: bool) -> None:
     random = np.random.default_rng(1)
     image = random.random((32, 32, planes), np.float32)
     picture, log_step = torch.rand(planes, 32 * made.scale, 32 * made.scale), torch.full((1 + color,), 3.0)
-    seen = made.view(image, picture, log_step)
+    seen = made.view(image, True, picture, log_step)
+    blind = made.view(image, False, picture, log_step)
+    np.testing.assert_allclose(blind.errors, seen.errors)
+    assert not blind.slope.any()
     assert seen.errors.shape == (32, 32) and seen.slope.shape == image.shape
     change = np.float32(1e-3) * random.standard_normal(image.shape, np.float32)
-    more, less = (made.view(image + sign * change, picture, log_step).errors.sum() for sign in (1, -1))
+    more, less = (made.view(image + sign * change, False, picture, log_step).errors.sum() for sign in (1, -1))
     assert (more - less) / 2 == pytest.approx(float((seen.slope * change).sum()), rel=0.02)
     with torch.no_grad():
         restored = made.restored(torch.from_numpy(image.transpose(2, 0, 1)[None]), log_step[None])[0]

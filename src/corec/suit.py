@@ -64,7 +64,7 @@ class Suit:
     def __init__(
         self,
         data: bytes,
-        view: Callable[[np.ndarray], Seen],
+        view: Callable[[np.ndarray, bool], Seen],
         step: float,
         scale: int,
         shapes: Shapes,
@@ -72,7 +72,8 @@ class Suit:
     ) -> None:
         """data: by corec.codecs.jpeg, at a step and with such shapes, of a picture `scale` times as large as its image.
 
-        view: what is seen of a decoded image (H, W, C), in 0..1. written: makes a whole file of one of the codec's.
+        view: what is seen of a decoded image (H, W, C), in 0..1, with the slope if it is wanted. written: makes a whole
+        file of one of the codec's.
         """
         self.view, self.step, self.scale, self.shapes, self.written = view, step, scale, shapes, written
         self.bit = WEIGHT * step**2 * STEEP[scale]
@@ -83,12 +84,12 @@ class Suit:
         self.parts = -(-height // BLOCK), -(-width // BLOCK)
 
     def rounds(self, count: int, size: int) -> None:
-        """Go so many rounds, with a file of about so many bytes in view."""
-        for _ in range(count):
+        """Go so many rounds, with a file of about so many bytes in view. Once: of the last one no slope is left."""
+        for turn in range(count):
             best, moved = self.best, self.random.random(self.parts) < self.share
             aim = best.image - self.within(moved) * best.slope / (2 * STEEP[self.scale])
             price = min(DEAREST, max(CHEAPEST, (len(best.data) / size) ** DEARER))
-            new = self.tried(self.coded(np.clip(np.rint(aim), 0, 255).astype(np.uint8), price, moved))
+            new = self.tried(self.coded(np.clip(np.rint(aim), 0, 255).astype(np.uint8), price, moved), turn < count - 1)
             self.share *= BOLD if self.change(new, best, price).sum() < 0 else CAREFUL
             self.best = self.mixed(new, best, price)
 
@@ -101,7 +102,8 @@ class Suit:
                 self.fitting(size, lambda price: self.coded(self.best.image, price, everywhere), DEAREST),
                 self.fitting(size, lambda price: self.mixed(self.best, self.first, price).data, STRICTEST),
             ]
-        return min((self.first, *map(self.tried, files)), key=lambda one: one.error).data
+        tried = [self.first, *(self.tried(file, False) for file in files)]
+        return min(tried, key=lambda one: one.error).data
 
     def fitting(self, size: int, write: Callable[[float], bytes], dearest: float) -> bytes:
         """What is written at about the lowest price of a bit at which it fits; the first file if nothing does."""
@@ -119,9 +121,9 @@ class Suit:
         """A file of an image that has changed in some parts; bits are worth so much more than usually there."""
         return self.written(jpeg.recode(image, self.step, self.shapes, price, moved))
 
-    def tried(self, data: bytes) -> Tried:
+    def tried(self, data: bytes, sloped: bool = True) -> Tried:
         """A file, decoded and seen."""
-        seen = self.view(unit(jpeg.decode(data)[0]))
+        seen = self.view(unit(jpeg.decode(data)[0]), sloped)
         return Tried(data, jpeg.samples(data), 255**2 * seen.errors, 255 * seen.slope)
 
     def change(self, new: Tried, old: Tried, price: float) -> np.ndarray:

@@ -23,7 +23,7 @@ class Seen(NamedTuple):
     errors: np.ndarray
     """Its parts (h, w): of the pixels in the place of each of the image's samples."""
     slope: np.ndarray
-    """How much it rises with every sample: of the image's shape."""
+    """How much it rises with every sample: of the image's shape. None has been looked for: zeros."""
 
 
 def better(change: np.ndarray) -> np.ndarray:
@@ -55,8 +55,10 @@ class View:
         self.pixels, self.network, self.slope = pixels, network, slope
         self.log_step, self.ratio, self.exchanged, self.ycbcr = log_step, ratio, exchanged, ycbcr
 
-    def __call__(self, image: np.ndarray) -> Seen:
-        """What is seen of an image (h, w, N)."""
+    def __call__(self, image: np.ndarray, sloped: bool = True) -> Seen:
+        """What is seen of an image (h, w, N), its slope only where it is asked for: that takes longer."""
+        if not sloped:
+            return Seen(self.errors(self.shown(image) - self.pixels), np.zeros_like(image, np.float32))
         other = self.pixels if self.exchanged is None else self.otherwise(image, self.exchanged)
         height, width = image.shape[:2]
         tile, overlap, grid = (extent // self.ratio for extent in (SLOPE_TILE, SLOPE_OVERLAP, GRID))
@@ -81,12 +83,21 @@ class View:
         squares = np.square(off, dtype=np.float64).reshape(rows, self.ratio, columns, self.ratio, -1)
         return np.asarray(squares.sum((1, 3)).mean(2))
 
+    def shown(self, image: np.ndarray) -> np.ndarray:
+        """The picture (H, W, C) that the decoder makes of an image."""
+        one_way = self.one_way(image)
+        return one_way if self.exchanged is None else (one_way + self.otherwise(image, self.exchanged)) / 2
+
     def otherwise(self, image: np.ndarray, exchanged: Turn) -> np.ndarray:
         """The picture (H, W, C) that comes of an image looked at the other way."""
-        result = np.empty(rows_as_columns(self.pixels).shape, np.float32)
+        return rows_as_columns(self.one_way(exchanged(image)))
+
+    def one_way(self, image: np.ndarray) -> np.ndarray:
+        """What the network makes of an image."""
+        result = np.empty((*(self.ratio * extent for extent in image.shape[:2]), self.pixels.shape[2]), np.float32)
         shape = TILE // self.ratio, OVERLAP // self.ratio, GRID // self.ratio
-        tiles.through(lambda piece: self.network(piece, self.log_step), exchanged(image), result, np.asarray, shape)
-        return rows_as_columns(result)
+        tiles.through(lambda piece: self.network(piece, self.log_step), image, result, np.asarray, shape)
+        return result
 
     def fine(self, place: tuple[slice, ...]) -> tuple[slice, ...]:
         """The pixels of some rows and columns of an image."""

@@ -62,7 +62,7 @@ def refined(
     wanted: np.ndarray,
     gain: np.ndarray,
     worth: float,
-    view: Callable[[np.ndarray], Seen],
+    view: Callable[[np.ndarray, bool], Seen],
     code: Callable[[np.ndarray], Coded],
     bits: Bits,
     rounds: int,
@@ -71,19 +71,20 @@ def refined(
     """Latents in bins (N, h, w) of which a better file is made, after so many rounds.
 
     gain: of each array (N,), what latents are multiplied by to be in bins; worth: bits of a squared error of 1, of
-    pixels in 0..1. view: of latents (h, w, N) that are not in bins; code: latents in bins -> their symbols, and by
-    which tables and around which means these are coded; bits: those of symbols in tables of these numbers.
+    pixels in 0..1. view: of latents (h, w, N) that are not in bins, with the slope if it is wanted; code: latents
+    in bins -> their symbols, and by which tables and around which means these are coded; bits: those of symbols in
+    tables of these numbers.
     """
     random = np.random.default_rng(0)
     gain = gain[:, None, None]
 
-    def see(received: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        seen = view((received / gain).transpose(1, 2, 0))
+    def see(received: np.ndarray, sloped: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        seen = view((received / gain).transpose(1, 2, 0), sloped)
         return worth * seen.errors, seen.slope.transpose(2, 0, 1) * (worth / gain)
 
-    def tried(wanted: np.ndarray) -> Tried:
+    def tried(wanted: np.ndarray, sloped: bool = True) -> Tried:
         symbols, numbers, means = code(wanted)
-        errors, slope = see(symbols + means)
+        errors, slope = see(symbols + means, sloped)
         return Tried(wanted, symbols, numbers, means, slope, errors + bits(symbols, numbers).sum(0))
 
     best = tried(wanted)
@@ -95,7 +96,7 @@ def refined(
         progress((turn + 1) / (rounds + 1))
         move = moves(best, curvature, bits)
         move[random.random(wanted.shape) >= share] = 0
-        new = tried(np.where(move, best.received + move, best.wanted))
+        new = tried(np.where(move, best.received + move, best.wanted), turn < rounds - 1)
         change = new.costs - best.costs
         best = new.where(better(change), best)
         curvature *= BOLD if change.sum() < 0 else CAREFUL

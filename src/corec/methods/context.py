@@ -264,11 +264,11 @@ class Method(nn.Module):
                 symbols = self.chosen(latents - means / UNIT, index)
             return array(symbols[0].int()), array(index[0].int()), array(means[0] / UNIT)
 
-        def view(latents: np.ndarray) -> Seen:
-            with torch.enable_grad():
-                received = torch.from_numpy(latents).to(scaled).permute(2, 0, 1)[None].requires_grad_()
+        def view(latents: np.ndarray, sloped: bool) -> Seen:
+            with torch.set_grad_enabled(sloped):
+                received = torch.from_numpy(latents).to(scaled).permute(2, 0, 1)[None].requires_grad_(sloped)
                 errors = (self.synthesis(received, -gain.log()) - picture).square().mean(1)
-                (slope,) = torch.autograd.grad(errors.sum(), received)
+                slope = torch.autograd.grad(errors.sum(), received)[0] if sloped else torch.zeros_like(received)
             return Seen(array(SIDE**2 * F.avg_pool2d(errors, SIDE)[0]), array(slope[0].permute(1, 2, 0)))
 
         def bits(symbols: np.ndarray, numbers: np.ndarray) -> np.ndarray:

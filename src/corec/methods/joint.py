@@ -276,12 +276,12 @@ class Method(nn.Module):
         restored = np.stack([with_luma(*facts) for facts in zip(images, told, grays, strict=True)])
         return torch.from_numpy(restored).to(decoded).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
-    def view(self, image: np.ndarray, picture: Tensor, log_step: Tensor) -> Seen:
+    def view(self, image: np.ndarray, sloped: bool, picture: Tensor, log_step: Tensor) -> Seen:
         """What Reconstruct makes of a decoded image (h, w, 1 or 3) in 0..1, beside its picture (1 or 3, H, W)."""
-        with torch.enable_grad():
-            decoded = torch.from_numpy(image).to(picture.device).permute(2, 0, 1)[None].requires_grad_()
+        with torch.set_grad_enabled(sloped):
+            decoded = torch.from_numpy(image).to(picture.device).permute(2, 0, 1)[None].requires_grad_(sloped)
             errors = (self.restored(decoded, log_step[None])[0] - picture).square().mean(0)
-            (slope,) = torch.autograd.grad(errors.sum(), decoded)
+            slope = torch.autograd.grad(errors.sum(), decoded)[0] if sloped else torch.zeros_like(decoded)
         errors = F.avg_pool2d(errors.detach()[None], self.scale)[0] * self.scale**2
         return Seen(errors.numpy(force=True), slope[0].permute(1, 2, 0).numpy(force=True))
 
