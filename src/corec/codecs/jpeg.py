@@ -30,7 +30,7 @@ PIXELS = LARGEST**2
 STEPS = (1.0, 255.0)
 TELLS_STEP = True
 
-APP0, APP11, SOS = 0xE0, 0xEB, 0xDA
+APP0, APP11, DHT, DQT, SOS = 0xE0, 0xEB, 0xC4, 0xDB, 0xDA
 SIGNATURE = b"Co"
 STRIP = 1024
 """Rows that are transformed at a time, a multiple of 16: bounds the memory for large images."""
@@ -122,8 +122,7 @@ def recode(image: np.ndarray, step: float, shapes: Shapes, price: float, moved: 
     qtables = [[int(q) for q in table] for table in tables[: planes // 2 + 1]]
     file = io.BytesIO()
     picture.save(file, "JPEG", qtables=qtables, subsampling=2 if planes == 3 else -1, optimize=True)
-    baseline = without_jfif(file.getvalue())
-    return min(baseline, without_jfif(optimize(file.getvalue())), key=len)
+    return min((smaller(whole) for whole in (file.getvalue(), optimize(file.getvalue()))), key=len)
 
 
 def bits(image: np.ndarray, step: float, shapes: Shapes) -> np.ndarray:
@@ -276,12 +275,19 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         at += 2 + length
 
 
-def without_jfif(data: bytes) -> bytes:
-    """The file without its JFIF segment, which says nothing that decoders do not assume anyway."""
+def smaller(data: bytes) -> bytes:
+    """The file without its JFIF segment, which says nothing that decoders do not assume anyway; of tables that follow
+    each other before the first scan one segment each is made."""
+    found: list[tuple[int, bytes]] = []
+    stop = 2
     for marker, start, stop in segments(data):
-        if marker == APP0:
-            return data[:start] + data[stop:]
-    return data
+        payload = data[start + 4 : stop]
+        if found and marker == found[-1][0] and marker in (DQT, DHT):
+            found[-1] = marker, found[-1][1] + payload
+        elif marker != APP0:
+            found.append((marker, payload))
+    parts = (struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload for marker, payload in found)
+    return data[:2] + b"".join(parts) + data[stop:]
 
 
 def dct_matrix() -> np.ndarray:

@@ -14,6 +14,8 @@ WEIGHT = 0.09
 quantiser's slope at high rates is 0.116."""
 SIGNIFICANT, DOUBLED = 4.0, 1.6
 """Bits that a level takes which is not 0, and more for every time that it and 1 is doubled."""
+LISTED = 8.0
+"""Bits that a code takes in the table: what is rare had better not be there at all."""
 FIRST = 0.45
 """Fractions from 1 - FIRST are rounded up in the first quantisation."""
 
@@ -52,7 +54,7 @@ def code_lengths(levels: np.ndarray) -> tuple[np.ndarray, float]:
     total = counts.sum() + long_runs + ends + 20
 
     def length(count: np.ndarray) -> np.ndarray:
-        return np.clip(np.log2(total / (count + 0.2)), 1, 16)
+        return np.clip(np.log2(total / (count + 0.2)), 1, 16) + LISTED / (count + 1)
 
     run = np.arange(63)
     table = length(counts)[run % 16] + length(long_runs) * (run // 16)[:, None] + np.arange(12)
