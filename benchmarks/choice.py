@@ -89,7 +89,7 @@ def report(pictures: list[Picture], candidates: list[Model], options: argparse.N
             size = int(rate * picture.width * picture.height / 8)
             began = time.perf_counter()
             try:
-                made = compress_picture(picture, codec=options.codec, model=options.model, size=size)
+                made = compress_picture(picture, codec=options.codec, model=options.model, size=size, effort=0)
             except RateError:
                 continue
             between = time.perf_counter()

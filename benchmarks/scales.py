@@ -71,9 +71,8 @@ def curve(plane: np.ndarray, scale: float, shapes: tuple[tuple[float, ...], ...]
 
 def line(values: np.ndarray, form: str) -> str:
     """Cells of the means over pictures (N, rates) that have a value."""
-    counted = np.isfinite(values)
-    means = np.where(counted, values, 0).sum(0) / np.maximum(1, counted.sum(0))
-    return " | ".join(format(mean, form) for mean in means)
+    columns = [column[np.isfinite(column)] for column in values.T]
+    return " | ".join(format(column.mean(), form) if len(column) else "-" for column in columns)
 
 
 if __name__ == "__main__":

@@ -102,11 +102,18 @@ class TestFiles:
         Path("p/notes.txt").write_text("none")
         for force in ([], ["--force"]):  # the second call must not take the first one's files for sources
             status, out, err = run("compress", "p", "-o", "p/small", *force)
-            assert (status, len(out), err) == (0, 3, [])
+            assert (status, len(out)) == (0, 3)
+            assert err == ["corec: 1 files in folders are left out by their endings: .txt"]
             assert files(Path("p/small")) == {"a.jpg", "x/b.jpg", "x/y/c.jpg"}
         status, out, err = run("decompress", "p/small", "-o", "back")
         assert (status, len(out), err) == (0, 3, [])
         assert files(Path("back")) == {"a.png", "x/b.png", "x/y/c.png"}
+
+    def test_an_empty_name_is_not_the_folder_one_is_in(self, run: Run) -> None:
+        photo(Path("a.png"))
+        status, out, err = run("compress", "", "-o", "q/")
+        assert (status, out) == (2, []) and "the name of a source is empty" in err[0]
+        assert files() == {"a.png"}
 
     def test_an_empty_folder_is_an_error(self, run: Run) -> None:
         Path("p").mkdir()

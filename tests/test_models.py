@@ -201,6 +201,19 @@ def test_networks_for_several_codecs_are_as_many_models_of_the_same_files(tmp_pa
         assert decompress_picture(made.data).pixels.shape == (40, 51, 3)
 
 
+def test_two_models_are_never_called_the_same() -> None:
+    def row(name: str, between: bool = False) -> dict[str, object]:
+        files = {part: f"{name}.{part}" for part in ("compact", "reconstruct")}
+        return {"name": name, "number": None, "between": between, "default": True, **files}
+
+    before = {"model": [row("jpeg-half", True) | {"number": 1}], "learned": [], "retired": []}
+    for entry in (row("jpeg-two-thirds"), row("jpeg", True)):
+        with pytest.raises(ModelError, match="jpeg-two-thirds is what another model is called"):
+            manifest.entered("model", [entry], before)
+    for entry in (row("jpeg-half", True), row("gray-half", True)):
+        assert manifest.entered("model", [entry], before)["model"][-1]["number"] == 2
+
+
 @pytest.mark.filterwarnings("ignore")  # PyTorch's, about its own exporter
 def test_networks_know_the_codec_and_pictures_may_reach_it_as_they_are(tmp_path: Path, new_zoo: Path) -> None:
     pytest.importorskip("onnx")

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -315,6 +316,26 @@ def test_damaged_files_are_read_or_refused_in_one_line(kind: str, monkeypatch: p
             assert isinstance(read_picture(data, "white"), Picture)
         except PictureError as error:
             assert str(error).startswith("the picture ") and "\n" not in str(error)
+
+
+def test_a_photograph_of_a_phone_is_read_upright() -> None:
+    heif = pytest.importorskip("pillow_heif")
+    pixels = np.full((40, 60, 3), 60, np.uint8)
+    pixels[:20, :30] = 220, 40, 40  # the upper left corner
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x112] = 6  # to be turned clockwise
+    heif.from_pillow(Image.fromarray(pixels)).save(file, quality=90, exif=exif.tobytes())
+    shown = read_picture(file.getvalue())
+    assert (shown.width, shown.height) == (40, 60)
+    assert shown.pixels[5, 35, 0] > 180 and shown.pixels[5, 5, 0] < 100  # it is at the upper right now
+    for cut in (20, 200, len(file.getvalue()) // 2):
+        refusal(lambda cut=cut: read_picture(file.getvalue()[:cut]))  # type: ignore[misc]
+
+
+def test_without_its_package_a_photograph_of_a_phone_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    data = b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(40)
+    assert "pip install 'corec[heic]'" in refusal(lambda: read_picture(data))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "PPM"])

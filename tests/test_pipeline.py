@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from tiny import KINDS, TWO_THIRDS, picture, reach_of, tiny_zoo
 
 from corec import choice, runtime, wrap
 from corec.codecs import jpeg
-from corec.errors import CodecError, ModelError, PictureError, RateError
+from corec.errors import CodecError, EnvelopeError, ModelError, PictureError, RateError
 from corec.models import model_named
+from corec.picture import resized
 from corec.pipeline import compress, compress_picture, decompress, decompress_picture, describe, restore
 
 
@@ -54,6 +56,39 @@ def test_there_and_back_has_the_exact_size(
     assert facts["model"] == name or name is None
     with Image.open(io.BytesIO(result.data)) as opened:
         assert opened.size == (math.ceil(width / result.scale), math.ceil(height / result.scale))
+
+
+def test_at_two_thirds_the_networks_see_the_picture_enlarged() -> None:
+    source = picture(45, 65, True)
+    model, half = model_named("gray-two-thirds"), model_named("gray-half")
+    data = wrap.write(source, model, 20.0)
+    enlarged = wrap.seen_by(model, source)
+    assert (enlarged.width, enlarged.height) == (88, 60)
+    other = wrap.write(enlarged, half, 20.0)
+    assert len(data) == len(other) and describe(data)["number"] == describe(other)["number"] == 1
+    np.testing.assert_array_equal(jpeg.decode(data)[0], jpeg.decode(other)[0])
+    expected = resized(decompress(other), 65, 45)
+    np.testing.assert_array_equal(decompress(data), expected)
+
+
+def test_two_thirds_of_an_odd_side_are_even_ones() -> None:
+    data = compress(picture(1, 4, True).pixels, model="gray-two-thirds", quality=50)
+    assert describe(data)["compact_width"] == 3
+    for bit in (1, 2):
+        damaged = data.replace(b"Co\x18", bytes([*b"Co", 0x18 | bit]))
+        for read in (decompress, describe):
+            with pytest.raises(EnvelopeError, match="no side of two thirds is odd here"):
+                read(damaged)
+
+
+def test_rounds_never_make_a_picture_at_two_thirds_worse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They look at the picture enlarged."""
+    source = picture(24, 24, True)
+    monkeypatch.setattr(choice, "suited", lambda data, *facts: wrap.write(source, model_named("gray-two-thirds"), 90.0))
+    made = choice.Choice(wrap.write(source, model_named("gray-two-thirds"), 9.0), model_named("gray-two-thirds"), 9.0)
+    writer = choice.Writer(lambda share: None, rounds=1)
+    slow = replace(made, model=replace(made.model, slope="some"))
+    assert writer.suited(slow, source, 10_000).data == made.data
 
 
 @settings(max_examples=60, deadline=None)

@@ -34,6 +34,7 @@ def test_shipped_recipes_build(path: Path) -> None:
         ("method = 'none'\nsteps = 9\nsettings = {}", "no method 'none'"),
         ("method = 'layers'\nsteps = 9\nsettings = {}", "no method 'layers'"),
         ("method = '../x'\nsteps = 9\nsettings = {}", "no method"),
+        ("method = 'joint'\nsteps = 9\nsettings = {}\nenlarged = 1.5", "enlarged must be a share, 0 to 1, not 1.5"),
         ("method = 'joint'\nsteps = 9\nsettings = {}\nseed = -1", "warm_up and seed must be"),
         ("method = 'joint'\nsteps = 9\nsettings = {}\nwarm_up = -3", "warm_up and seed must be"),
         ("method = 'joint'\nsteps = 9\nsettings = {}\naverage = 3.0", "average one from 0 on and below 1"),

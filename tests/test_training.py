@@ -288,6 +288,33 @@ def test_batches_depend_on_seed_and_step_alone(pictures: Path) -> None:
     assert not torch.equal(batch, photographs.batch(5, 3, 32, seed=2))
 
 
+def test_enlarged_crops_are_smoother(tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
+    for name in "ab":
+        Image.fromarray(noise).save(tmp_path / f"{name}.png")
+    photographs = Photographs(tmp_path, color=True)
+    shares = [0.0, 0.5, 1.0]
+    batches = [photographs.batch(5, 8, 32, seed=1, enlarged=share) for share in shares]
+    assert {batch.shape for batch in batches} == {(8, 3, 32, 32)}
+    steps = [batch.diff(dim=3).square().mean((1, 2, 3)) for batch in batches]
+    assert steps[2].max() < 0.8 * steps[0].min()
+    assert steps[1].min() < 0.8 * steps[0].min() and steps[1].max() > steps[2].max()
+
+
+def test_a_run_has_the_enlarged_crops_that_its_recipe_asks_for(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+    forward = loop.forward
+    monkeypatch.setattr(loop, "forward", lambda *facts: seen.append(facts[1]) or forward(*facts))
+    for enlarged in (0.0, 1.0):
+        train(replace(TINY, enlarged=enlarged), pictures, tmp_path / str(enlarged), minutes=0)
+    photographs = Photographs(pictures, color=TINY.settings.get("color", False))
+    whole, larger = (photographs.batch(0, TINY.batch, TINY.crop, TINY.seed, share) for share in (0.0, 1.0))
+    first, _, second, _ = seen  # every other one is what is held out
+    assert torch.equal(first, whole) and torch.equal(second, larger) and not torch.equal(whole, larger)
+
+
 def test_pictures_smaller_than_a_crop_are_continued_by_reflection() -> None:
     picture = np.arange(20 * 30, dtype=np.uint8).reshape(20, 30, 1)
     crop = cut(picture, 32, np.random.default_rng(1))

@@ -98,6 +98,9 @@ class Writer:
         if not self.rounds or not choice.model.slope:
             return choice
         data = suited(choice.data, picture, choice.model, choice.step, size, self.rounds, self.counted)
+        if choice.model.enlarges:  # what was suited is the picture enlarged
+            errors = [squared_error(picture, read(file)) for file in (choice.data, data)]
+            data = data if errors[1] < errors[0] else choice.data
         return replace(choice, data=data)
 
     def counted(self, data: bytes) -> bytes:

@@ -4,7 +4,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import chain
@@ -18,7 +18,7 @@ from corec.batch import Tell, complain, each, progress, told_of
 from corec.codecs import jpeg
 from corec.color import luma
 from corec.errors import CorecError, EnvelopeError, MissingExtraError
-from corec.files import Job, aside, is_folder, plan, read_bytes
+from corec.files import PICTURES, Job, aside, is_folder, left_out, plan, read_bytes
 from corec.learned import format as corec_file
 from corec.models import Learned, Model, learned, models
 from corec.picture import WRITTEN, Picture, read_picture, write_picture
@@ -29,7 +29,15 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 """typer has no public name for what all of its usage errors have in common."""
 
-Sources = Annotated[list[Path], typer.Argument(metavar="SRC", readable=False, show_default=False)]
+
+def named(text: str) -> Path:
+    """A source. Of an empty name, a variable's that is not set, Path would make the folder one is in."""
+    if not text:
+        raise typer.BadParameter("the name of a source is empty")
+    return Path(text)
+
+
+Sources = Annotated[list[Path], typer.Argument(metavar="SRC", parser=named, show_default=False)]
 Destination = Annotated[str, typer.Option("--output", "-o", metavar="DST", show_default=False)]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
@@ -134,7 +142,7 @@ def compress(
         facts |= {"codec": made.codec, "setting": made.setting, "runs": made.runs}
         return facts | {"width": made.width, "height": made.height}
 
-    each(plan(sources, output, suffix), work, force, as_json)
+    each(planned(sources, output, suffix, PICTURES), work, force, as_json)
 
 
 @app.command()
@@ -154,7 +162,7 @@ def decompress(sources: Sources, output: Destination, force: Force = False, as_j
             write_picture(picture, path)
         return {key: told[key] for key in ("bytes", "bpp", "model", "codec", "width", "height")}
 
-    each(plan(sources, output, ".png", chain(*pipeline.endings().values())), work, force, as_json)
+    each(planned(sources, output, ".png", {*chain(*pipeline.endings().values())}), work, force, as_json)
 
 
 @app.command()
@@ -184,7 +192,7 @@ def restore(
         facts = {"bytes": len(data), "bpp": 8 * len(data) / (width * height), "model": row.name, "codec": row.codec}
         return facts | {"width": width, "height": height}
 
-    each(plan(sources, output, ".png", jpeg.SUFFIXES), work, force, as_json)
+    each(planned(sources, output, ".png", {*jpeg.SUFFIXES}), work, force, as_json)
 
 
 @app.command()
@@ -343,6 +351,15 @@ def told_of_model(model: Model | Learned) -> dict[str, Any]:
         return {"for": "compress", "codec": corec_file.NAME, "scale": 1} | facts
     shown = {k: v for k, v in facts.items() if k != "shapes"}
     return {"for": "restore" if model.restores else "compress", "scale": model.scale} | shown
+
+
+def planned(sources: list[Path], output: str, suffix: str, endings: Collection[str]) -> list[Job]:
+    """What is to be done; and a line on what in folders is not."""
+    jobs = plan(sources, output, suffix, endings)
+    if others := left_out(sources, output, endings):
+        kinds = ", ".join(sorted({path.suffix.lower() or "none" for path in others}))
+        complain(f"{len(others)} files in folders are left out by their endings: {kinds}")
+    return jobs
 
 
 def check_picture_name(sources: list[Path], output: str) -> None:

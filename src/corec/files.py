@@ -10,7 +10,8 @@ from pathlib import Path
 from corec.errors import CorecError, FileError
 
 PICTURES = frozenset(
-    ".avif .bmp .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()
+    ".avif .bmp .gif .heic .heif .hif .j2k .jfif .jp2 .jpe .jpeg .jpg "
+    ".pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()
 )
 """Endings of the files that are taken out of a folder; a file named by itself may have any."""
 
@@ -70,8 +71,9 @@ def ends_in_slash(path: str) -> bool:
     return path.endswith(("/", os.sep))
 
 
-def below(folder: Path, endings: frozenset[str], apart_from: Path) -> list[tuple[Path, Path]]:
-    """The files in a folder, with their paths relative to it; hidden ones are left out, and links to folders.
+def below(folder: Path, endings: frozenset[str], apart_from: Path, others: bool = False) -> list[tuple[Path, Path]]:
+    """The files of some endings in a folder, or all others, with their paths relative to it; hidden ones are left out,
+    and links to folders.
 
     A folder inside, apart_from, is left out too: it holds what an earlier call has written. A folder that cannot be
     looked into is among the files, so that reading it tells why.
@@ -85,9 +87,16 @@ def below(folder: Path, endings: frozenset[str], apart_from: Path) -> list[tuple
     for at, folders, names in os.walk(folder, onerror=closed):
         folders[:] = sorted(f for f in folders if f[0] != "." and not same(Path(at, f), apart_from))
         for name in sorted(names):
-            if name[0] != "." and os.path.splitext(name)[1].lower() in endings:
+            if name[0] != "." and (os.path.splitext(name)[1].lower() in endings) != others:
                 found.append((Path(at, name), Path(at, name).relative_to(folder)))
     return found
+
+
+def left_out(sources: Sequence[Path], destination: str, endings: Iterable[str] = PICTURES) -> list[Path]:
+    """The files in folders among the sources that plan() takes none of, for their names."""
+    folders, known = [source for source in sources if os.path.isdir(source)], frozenset(endings)
+    found = [path for folder in folders for path, _ in below(folder, known, Path(destination), others=True)]
+    return [path for path in found if not os.path.isdir(path)]
 
 
 def renamed(name: Path, suffix: str, known: frozenset[str]) -> Path:

@@ -133,8 +133,13 @@ class Learned:
 def at_two_thirds(row: Model) -> Model:
     """A model of half size as it is for two thirds: pictures are enlarged to 4/3 before its networks, and reduced again
     behind them. It has the number of the other one; a bit of the envelope tells the two apart."""
-    name = f"{row.name.removesuffix('-half')}-two-thirds"
+    name = name_at_two_thirds(row.name)
     return replace(row, name=name, pays=row.between_pays, between=False, between_pays=None, enlarges=True)
+
+
+def name_at_two_thirds(name: str) -> str:
+    """What a model of half size is called there."""
+    return f"{name.removesuffix('-half')}-two-thirds"
 
 
 def with_two_thirds(rows: list[Model]) -> tuple[Model, ...]:

@@ -31,6 +31,8 @@ _DRAWINGS = {"EPS", "WMF"}
 """Programs that draw a picture. Ghostscript, which runs EPS, is nothing to start on a file from anywhere."""
 _STILL = {"MPO", "PSD"}
 """Formats whose further frames are not pages or an animation: a camera's second view, layers."""
+_HEIF = {b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"}
+"""Brands by which a HEIC file begins."""
 _STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda upright: upright,
     2: lambda upright: upright[:, ::-1],
@@ -84,7 +86,7 @@ class Picture:
 
 
 def read_picture(source: str | Path | bytes, background: str | None = None) -> Picture:
-    """The picture in a file of any kind that Pillow opens, or in a file's bytes.
+    """The picture in a file of any kind that Pillow opens, or a HEIC file, or in a file's bytes.
 
     Raises FileError where there is no readable file, PictureError for everything else.
     """
@@ -206,7 +208,20 @@ def _opened(stream: IO[bytes], suffix: str = "") -> ImageFile.ImageFile:
             if kind == "PNG":
                 raise PictureError(f"is a damaged PNG file: {_reason(error)}") from error
             # else it is not of this kind after all
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF:
+        stream.seek(0)
+        return _opened_heif(stream)
     raise PictureError("is not a picture of a kind that Corec reads, or its beginning is damaged")
+
+
+def _opened_heif(stream: IO[bytes]) -> ImageFile.ImageFile:
+    """A photograph of a phone: Pillow itself does not read these."""
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        raise PictureError("is a HEIC picture: pip install 'corec[heic]'") from error
+    image: ImageFile.ImageFile = HeifImageFile(stream)
+    return image
 
 
 def _from_image(image: Image.Image, background: Color | None) -> Picture:

@@ -4,6 +4,7 @@ import io
 import math
 import sys
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def compress_picture(
         if not 0 < bpp < math.inf:
             raise RateError(f"bpp must be a number above 0, not {bpp}")
         size = max(1, int(min(bpp, ANY) * picture.width * picture.height / 8))
-    if effort is not None and effort not in range(MOST_EFFORT + 1):
+    if effort is not None and not (isinstance(effort, Integral) and effort in range(MOST_EFFORT + 1)):
         raise CodecError(f"effort must be a whole number in 0..{MOST_EFFORT}, not {effort}")
     if quality is not None and not 0 <= quality <= 100:
         raise RateError(f"quality must lie in 0..100, not {quality}")

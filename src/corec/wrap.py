@@ -120,6 +120,9 @@ def origin(data: bytes) -> tuple[Codec, Envelope, Model, int, int]:
     if model.scale == 1 and (envelope.odd_width or envelope.odd_height):
         raise EnvelopeError("the envelope is damaged: an odd size at full resolution")
     width, height = (int(extent * model.scale) for extent in container.size(data))
+    odd = (envelope.odd_width, width), (envelope.odd_height, height)
+    if model.enlarges and any(bit and extent % 3 for bit, extent in odd):
+        raise EnvelopeError("the envelope is damaged: no side of two thirds is odd here")
     width, height = width - envelope.odd_width, height - envelope.odd_height
     refuse_beyond_largest(width, height)
     return container, envelope, model, width, height

@@ -3,6 +3,8 @@
 import json
 import re
 import tomllib
+from collections import Counter
+from itertools import chain
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
@@ -11,7 +13,7 @@ from corec import methods
 from corec.codecs.base import codecs
 from corec.errors import ModelError
 from corec.learned import format as corec_file
-from corec.models import PLAIN
+from corec.models import PLAIN, name_at_two_thirds
 
 PAIR = "compact", "reconstruct"
 MANIFEST = "manifest.toml"
@@ -53,6 +55,10 @@ def entered(kind: str, entries: list[dict[str, Any]], before: Manifest) -> Manif
             if shared := files_of(other) & files_of(entries[0]):
                 raise ModelError(f"{min(shared)} is a file of model {other['name']} too: take another name")
     rows[kind] = sorted([*rows[kind], *entries], key=lambda r: r["number"])
+    called = Counter(name for known in ("model", "learned") for row in rows[known] for name in names_of(row))
+    for name in chain(*map(names_of, entries)):
+        if called[name] > 1:
+            raise ModelError(f"{name} is what another model is called: take another name")
     return with_new_luma(rows, entries, before)
 
 
@@ -73,6 +79,11 @@ def with_new_luma(rows: Manifest, entries: list[dict[str, Any]], before: Manifes
 def all_files(manifest: Manifest) -> set[str]:
     """The names of all models' files."""
     return set().union(*(files_of(row) for kind in ("model", "learned") for row in manifest[kind]))
+
+
+def names_of(row: dict[str, Any]) -> list[str]:
+    """What a model is called, at two thirds too."""
+    return [row["name"], name_at_two_thirds(row["name"])] if row.get("between") else [row["name"]]
 
 
 def files_of(row: dict[str, Any]) -> set[str]:
