@@ -171,6 +171,13 @@ class TestLikely:
             rows(gray_half=facts, gray_full={"pays": 1e-3})
             assert self.names() == expected
 
+    def test_the_largest_pictures_are_not_enlarged(self, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+        rows(gray_half={"between": True})
+        for most, expected in ((128 * 160, True), (128 * 160 - 1, False)):
+            monkeypatch.setattr(choice, "ENLARGED", most)
+            assert any(m.enlarges for m in candidates_for(self.SOURCE, "jpeg", None)) is expected
+            assert candidates_for(self.SOURCE, "jpeg", "gray-two-thirds")[0].enlarges
+
     def test_what_is_not_known_is_tried(self, rows: Rows) -> None:
         assert self.names() == ["gray-half", "gray-full"]
         assert self.names(60_000) == ["gray-half", "gray-full", "plain"]

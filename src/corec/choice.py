@@ -33,6 +33,8 @@ DRAWN = 0.4
 """Spectrum.flat from which on a picture is drawn: photographs have 0.3 at most, diagrams and screenshots 0.5 to 0.9."""
 FINE = 2.0
 """Where a row does not say what it pays, the codec alone is tried below so many times the finest trained step."""
+ENLARGED = 50_000_000
+"""Pixels of a picture up to which it is enlarged without being asked for: that takes 16/9 of the memory."""
 BYTES = {"avif": 0.8, "bpg": 0.6, "heic": 0.7, "jpeg": 1.25, "jpeg2000": 0.8, "jxl": 1.2, "webp": 0.85}
 """How many times as many bytes as foretold a codec writes as a rule; each search begins so much nearer to its end."""
 CLOSE = 10**0.025
@@ -273,6 +275,8 @@ def candidates_for(picture: Picture, codec: str, name: str | None) -> list[Model
         rows = [alone]
     elif name is None:
         rows = [m for m in models() if m.default and m.codec == codec and m.color != picture.gray and not m.restores]
+        if picture.width * picture.height > ENLARGED:
+            rows = [m for m in rows if not m.enlarges]
         rows.append(alone)
     else:
         rows = fitting(name, picture, codec)
