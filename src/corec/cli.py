@@ -111,7 +111,7 @@ def compress(
 ) -> None:
     """Write pictures as ordinary image files, small ones; or as .corec files, which only Corec opens.
 
-    SRC: files, or folders with everything in and below them. DST: a file, or for several sources a
+    SRC: files, or folders with all pictures in and below them. DST: a file, or for several sources a
     folder, which is made. One of --quality, --bpp and --bytes says how small.
     """
     if sum(wish is not None for wish in (quality, bpp, size)) > 1:
@@ -149,7 +149,7 @@ def compress(
 def decompress(sources: Sources, output: Destination, force: Force = False, as_json: Json = False) -> None:
     """Restore the pictures of files that `corec compress` wrote.
 
-    SRC: files, or folders with everything in and below them. DST: a file of any usual picture format,
+    SRC: files, or folders with all such files in and below them. DST: a file of any usual picture format,
     or for several sources a folder, which is made; the pictures in it are .png.
     """
     check_picture_name(sources, output)
@@ -177,7 +177,7 @@ def restore(
 ) -> None:
     """Remove the coding artefacts of any JPEG files.
 
-    SRC: files, or folders with everything in and below them. DST: a file of any usual picture format,
+    SRC: files, or folders with all such files in and below them. DST: a file of any usual picture format,
     or for several sources a folder, which is made; the pictures in it are .png.
     """
     check_picture_name(sources, output)
