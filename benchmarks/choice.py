@@ -193,8 +193,11 @@ def enter(found: dict[str, float]) -> None:
     manifest = manifest_of(ZOO)
     rows = {row["number"]: row for row in manifest["model"]}
     for model in models():
-        if model.name in found:
-            rows[model.number]["between_pays" if model.enlarges else "pays"] = round(found[model.name], 3)
+        row, pays = rows[model.number], round(found.get(model.name, model.pays or 0.0), 3)
+        if model.resized and pays:
+            row["scales_pay"] = [*row.get("scales_pay", [])[: row["scales"].index(model.resized)], pays]
+        elif pays:
+            row["pays"] = pays
     (ZOO / MANIFEST).write_text(written(manifest), encoding="utf-8")
 
 

@@ -46,7 +46,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
 
     def change(**facts: dict[str, object]) -> list[Model]:
         own = [replace(m, **facts.get(m.name.replace("-", "_"), {})) for m in models.models()]  # type: ignore[arg-type]
-        changed = models.with_two_thirds([m for m in own if not m.enlarges])
+        changed = models.at_all_scales([m for m in own if not m.resized])
         for module in (models, choice):
             monkeypatch.setattr(module, "models", lambda: changed)
         return list(changed)
@@ -167,16 +167,17 @@ class TestLikely:
             (9, 1.1, ["gray-two-thirds", "gray-full"]),
             (9, 9, ["gray-full"]),
         ):
-            facts = {"between": True, "pays": own * step / half, "between_pays": others * step / between}
+            facts = {"scales": (1.5,), "pays": own * step / half, "scales_pay": (others * step / between,)}
             rows(gray_half=facts, gray_full={"pays": 1e-3})
             assert self.names() == expected
 
     def test_the_largest_pictures_are_not_enlarged(self, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
-        rows(gray_half={"between": True})
+        rows(gray_half={"scales": (1.5, 3.0)})
         for most, expected in ((128 * 160, True), (128 * 160 - 1, False)):
             monkeypatch.setattr(choice, "ENLARGED", most)
-            assert any(m.enlarges for m in candidates_for(self.SOURCE, "jpeg", None)) is expected
-            assert candidates_for(self.SOURCE, "jpeg", "gray-two-thirds")[0].enlarges
+            scales = {m.scale for m in candidates_for(self.SOURCE, "jpeg", None)}
+            assert scales == {1, 2, 3} | ({1.5} if expected else set())
+            assert candidates_for(self.SOURCE, "jpeg", "gray-two-thirds")[0].scale == 1.5
 
     def test_what_is_not_known_is_tried(self, rows: Rows) -> None:
         assert self.names() == ["gray-half", "gray-full"]

@@ -7,23 +7,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corec.envelope import VERSION, Envelope, pack, step_code, step_of, unpack
+from corec.envelope import SCALES, VERSION, Envelope, pack, step_code, step_of, unpack
 from corec.errors import EnvelopeError
 
 LITERAL = [
-    (Envelope(0, False, False), "10 00"),
-    (Envelope(1, False, False), "10 01"),
-    (Envelope(1, False, True), "11 01"),
-    (Envelope(1, True, False), "12 01"),
-    (Envelope(1, True, True), "13 01"),
-    (Envelope(127, False, False), "10 7f"),
-    (Envelope(128, False, False), "10 80 01"),
-    (Envelope(300, True, False), "12 ac 02"),
-    (Envelope(16384, False, False), "10 80 80 01"),
-    (Envelope(1, True, False, step=0), "16 01 00"),
-    (Envelope(300, False, True, step=255), "15 ac 02 ff"),
-    (Envelope(5, False, False, two_thirds=True), "18 05"),
-    (Envelope(5, True, True, True, 64), "1f 05 40"),
+    (Envelope(0, 0, 0), "10 00"),
+    (Envelope(1, 0, 0), "10 01"),
+    (Envelope(1, 0, 1), "11 01"),
+    (Envelope(1, 1, 0), "12 01"),
+    (Envelope(1, 1, 1), "13 01"),
+    (Envelope(127, 0, 0), "10 7f"),
+    (Envelope(128, 0, 0), "10 80 01"),
+    (Envelope(300, 1, 0), "12 ac 02"),
+    (Envelope(16384, 0, 0), "10 80 80 01"),
+    (Envelope(1, 1, 0, step=0), "16 01 00"),
+    (Envelope(300, 0, 1, step=255), "15 ac 02 ff"),
+    (Envelope(5, 0, 0, 1.5), "18 00 05"),
+    (Envelope(5, 1, 1, 1.5, 64), "1c 05 05 40"),
+    (Envelope(300, 2, 1, 3.0), "18 19 ac 02"),
 ]
 
 
@@ -33,11 +34,15 @@ def test_the_bytes_are_those_of_the_format(envelope: Envelope, text: str) -> Non
     assert unpack(bytes.fromhex(text)) == envelope
 
 
-@given(st.integers(0, 2**70), st.booleans(), st.booleans(), st.booleans(), st.none() | st.integers(0, 255))
-def test_what_is_packed_is_unpacked(
-    model: int, odd_width: bool, odd_height: bool, two_thirds: bool, step: int | None
-) -> None:
-    envelope = Envelope(model, odd_width, odd_height, two_thirds, step)
+@given(
+    st.integers(0, 2**70),
+    st.integers(0, 3),
+    st.integers(0, 3),
+    st.sampled_from([0.0, *SCALES]),
+    st.none() | st.integers(0, 255),
+)
+def test_what_is_packed_is_unpacked(model: int, columns: int, rows: int, scale: float, step: int | None) -> None:
+    envelope = Envelope(model, *((columns, rows) if scale else (columns % 2, rows % 2)), scale, step)
     assert unpack(pack(envelope)) == envelope
 
 
@@ -61,6 +66,12 @@ def test_e2_another_version_is_refused_and_named(version: int) -> None:
         unpack(bytes([version << 4, 1]))
 
 
+@pytest.mark.parametrize("text", ["18 20 01", "18 ff 01", "1c 30 01 40"])
+def test_e3_a_size_that_is_not_known_is_refused(text: str) -> None:
+    with pytest.raises(EnvelopeError, match="a size that this Corec does not know: update it"):
+        unpack(bytes.fromhex(text))
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -74,6 +85,9 @@ def test_e2_another_version_is_refused_and_named(version: int) -> None:
         "14 01",  # no step
         "14 80 40",
         "14 01 40 40",
+        "18",  # no size
+        "18 01",  # no number
+        "19 00 01",  # an odd height that the size tells, too
     ],
 )
 def test_e5_a_number_cut_short_padded_or_followed_is_refused(text: str) -> None:
@@ -93,7 +107,7 @@ def test_a_step_that_was_told_is_told_the_same_again(code: int) -> None:
 
 def test_a_negative_model_number_cannot_be_packed() -> None:
     with pytest.raises(ValueError, match="negative"):
-        pack(Envelope(-1, False, False))
+        pack(Envelope(-1, 0, 0))
 
 
 def test_every_rule_of_the_format_names_a_test_that_exists() -> None:

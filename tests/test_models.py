@@ -133,7 +133,7 @@ def test_networks_are_told_the_step_within_the_trained_range(zoo: Path) -> None:
 
 def test_shipped_numbers_and_names_are_unique_and_never_reused() -> None:
     rows, _, retired = read_manifest()
-    numbers = [model.number for model in rows if not model.enlarges]
+    numbers = [model.number for model in rows if not model.resized]
     assert numbers == sorted(set(numbers) - set(retired))
     assert all(number >= 0 for number in numbers)
     assert len({model.name for model in rows}) == len(rows)
@@ -202,15 +202,15 @@ def test_networks_for_several_codecs_are_as_many_models_of_the_same_files(tmp_pa
 
 
 def test_two_models_are_never_called_the_same() -> None:
-    def row(name: str, between: bool = False) -> dict[str, object]:
+    def row(name: str, *scales: float) -> dict[str, object]:
         files = {part: f"{name}.{part}" for part in ("compact", "reconstruct")}
-        return {"name": name, "number": None, "between": between, "default": True, **files}
+        return {"name": name, "number": None, "scales": list(scales), "default": True, **files}
 
-    before = {"model": [row("jpeg-half", True) | {"number": 1}], "learned": [], "retired": []}
-    for entry in (row("jpeg-two-thirds"), row("jpeg", True)):
+    before = {"model": [row("jpeg-half", 1.5) | {"number": 1}], "learned": [], "retired": []}
+    for entry in (row("jpeg-two-thirds"), row("jpeg", 1.5)):
         with pytest.raises(ModelError, match="jpeg-two-thirds is what another model is called"):
             manifest.entered("model", [entry], before)
-    for entry in (row("jpeg-half", True), row("gray-half", True)):
+    for entry in (row("jpeg-half", 1.5), row("gray-half", 1.5, 3.0)):
         assert manifest.entered("model", [entry], before)["model"][-1]["number"] == 2
 
 

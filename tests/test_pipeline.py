@@ -15,19 +15,19 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tiny import KINDS, TWO_THIRDS, picture, reach_of, tiny_zoo
+from tiny import KINDS, RESIZED, picture, reach_of, tiny_zoo
 
 from corec import choice, runtime, wrap
 from corec.codecs import jpeg
 from corec.errors import CodecError, EnvelopeError, ModelError, PictureError, RateError
-from corec.models import model_named
+from corec.models import SIZES, model_named
 from corec.picture import resized
 from corec.pipeline import compress, compress_picture, decompress, decompress_picture, describe, restore
 
 
 @pytest.fixture(scope="module", autouse=True)
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with tiny_zoo(tmp_path_factory.mktemp("zoo"), two_thirds=True) as folder:
+    with tiny_zoo(tmp_path_factory.mktemp("zoo"), resized=True) as folder:
         yield folder
 
 
@@ -36,7 +36,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     st.integers(1, 70),
     st.integers(1, 70),
     st.booleans(),
-    st.sampled_from([None, *KINDS, *TWO_THIRDS]),
+    st.sampled_from([None, *KINDS, *RESIZED]),
     st.floats(0, 100),
 )
 @example(1, 1, True, "gray-half", 50.0)
@@ -58,31 +58,45 @@ def test_there_and_back_has_the_exact_size(
         assert opened.size == (math.ceil(width / result.scale), math.ceil(height / result.scale))
 
 
-def test_at_two_thirds_the_networks_see_the_picture_enlarged() -> None:
+@pytest.mark.parametrize(("name", "size"), [("gray-two-thirds", (88, 60)), ("gray-third", (44, 30))])
+def test_at_other_sizes_the_networks_see_the_picture_resized(name: str, size: tuple[int, int]) -> None:
     source = picture(45, 65, True)
-    model, half = model_named("gray-two-thirds"), model_named("gray-half")
+    model, half = model_named(name), model_named("gray-half")
     data = wrap.write(source, model, 20.0)
-    enlarged = wrap.seen_by(model, source)
-    assert (enlarged.width, enlarged.height) == (88, 60)
-    other = wrap.write(enlarged, half, 20.0)
-    assert len(data) == len(other) and describe(data)["number"] == describe(other)["number"] == 1
+    resized_picture = wrap.seen_by(model, source)
+    assert (resized_picture.width, resized_picture.height) == size
+    other = wrap.write(resized_picture, half, 20.0)
+    assert len(data) == len(other) + 1 and describe(data)["number"] == describe(other)["number"] == 1
     np.testing.assert_array_equal(jpeg.decode(data)[0], jpeg.decode(other)[0])
-    expected = resized(decompress(other), 65, 45)
-    np.testing.assert_array_equal(decompress(data), expected)
+    np.testing.assert_array_equal(decompress(data), resized(decompress(other), 65, 45))
 
 
-def test_two_thirds_of_an_odd_side_are_even_ones() -> None:
-    data = compress(picture(1, 4, True).pixels, model="gray-two-thirds", quality=50)
-    assert describe(data)["compact_width"] == 3
-    for bit in (1, 2):
-        damaged = data.replace(b"Co\x18", bytes([*b"Co", 0x18 | bit]))
-        for read in (decompress, describe):
-            with pytest.raises(EnvelopeError, match="no side of two thirds is odd here"):
-                read(damaged)
+@pytest.mark.parametrize("name", [*KINDS, *RESIZED])
+def test_sizes_that_no_picture_has_are_refused(name: str) -> None:
+    scale = model_named(name).scale
+    for extent in range(1, 7):
+        data = compress(picture(2, extent, name.startswith("gray")).pixels, model=name, quality=50)
+        start, resized_at = data.index(b"Co") + 2, scale in SIZES
+        taken = 0
+        for missing in range(4 if resized_at else 2):
+            other = bytearray(data)
+            if resized_at:
+                other[start + 1] = other[start + 1] & 0xF3 | missing << 2
+            else:
+                other[start] = other[start] & 0xFD | missing << 1
+            try:
+                shown = decompress(bytes(other))
+            except EnvelopeError as error:
+                assert "agree on no size of a picture" in str(error)
+                continue
+            taken += 1
+            assert math.ceil(shown.shape[1] / scale) == describe(data)["compact_width"]
+        whole = int(scale * math.ceil(extent / scale))
+        assert taken == sum(math.ceil(side / scale) == math.ceil(extent / scale) for side in range(1, whole + 1))
 
 
-def test_rounds_never_make_a_picture_at_two_thirds_worse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They look at the picture enlarged."""
+def test_rounds_never_make_a_resized_picture_worse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They look at what the networks see."""
     source = picture(24, 24, True)
     monkeypatch.setattr(choice, "suited", lambda data, *facts: wrap.write(source, model_named("gray-two-thirds"), 90.0))
     made = choice.Choice(wrap.write(source, model_named("gray-two-thirds"), 9.0), model_named("gray-two-thirds"), 9.0)

@@ -21,16 +21,16 @@ KINDS = {
     "color-full": (True, False),
 }
 """Name of a tiny model -> color, half. They get the numbers 1 to 4."""
-TWO_THIRDS = "gray-two-thirds", "color-two-thirds"
-"""What those of half size are called where they are used at two thirds."""
+RESIZED = "gray-two-thirds", "color-two-thirds", "gray-third", "color-third"
+"""What those of half size are called where they are used at other sizes."""
 RESTORERS = {"restore-gray": False, "restore-color": True}
 """Name of a tiny model that restores plain files -> color. They get the numbers 5 and 6."""
 
 
 @contextmanager
-def tiny_zoo(folder: Path, two_thirds: bool = False) -> Iterator[Path]:
-    """Six tiny models, exported as trained ones are, in place of those that ship. two_thirds: TWO_THIRDS, too."""
-    export_tiny(folder, 0.5 if two_thirds else 0.0)
+def tiny_zoo(folder: Path, resized: bool = False) -> Iterator[Path]:
+    """Six tiny models, exported as trained ones are, in place of those that ship. resized: RESIZED, too."""
+    export_tiny(folder, 0.5 if resized else 0.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "ZOO", folder)
         patch.setattr(wrap, "ZOO", folder)

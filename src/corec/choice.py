@@ -100,7 +100,7 @@ class Writer:
         if not self.rounds or not choice.model.slope:
             return choice
         data = suited(choice.data, picture, choice.model, choice.step, size, self.rounds, self.counted)
-        if choice.model.enlarges:  # what was suited is the picture enlarged
+        if choice.model.resized:  # what was suited is the picture resized
             errors = [squared_error(picture, read(file)) for file in (choice.data, data)]
             data = data if errors[1] < errors[0] else choice.data
         return replace(choice, data=data)
@@ -276,7 +276,7 @@ def candidates_for(picture: Picture, codec: str, name: str | None) -> list[Model
     elif name is None:
         rows = [m for m in models() if m.default and m.codec == codec and m.color != picture.gray and not m.restores]
         if picture.width * picture.height > ENLARGED:
-            rows = [m for m in rows if not m.enlarges]
+            rows = [m for m in rows if not 0 < m.resized < m.ratio]
         rows.append(alone)
     else:
         rows = fitting(name, picture, codec)

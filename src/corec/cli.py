@@ -227,7 +227,7 @@ def show_models(as_json: Json = False) -> None:
     table = Table(*heads, box=None, header_style="bold")
     table.columns[0].no_wrap, table.columns[0].min_width = True, max(len(row["name"]) for row in rows)
     for row in rows:
-        scale = {1: "1", 1.5: "2/3", 2: "1/2"}[row["scale"]]
+        scale = {1: "1", 1.5: "2/3", 2: "1/2", 3: "1/3"}[row["scale"]]
         steps = "{:g} to {:g}".format(*row["steps"]) if "steps" in row else ""
         pictures, default = "colour" if row["color"] else "gray", "yes" if row["default"] else "no"
         table.add_row(row["name"], str(row["number"]), row["for"], row["codec"], pictures, scale, steps, default)

@@ -14,6 +14,8 @@ from corec.errors import ModelError
 
 ZOO = Path(__file__).parent / "zoo"
 PLAIN = "plain"
+SIZES = {1.5: "two-thirds", 3.0: "third"}
+"""What models of half size are called at other sizes, picture over compact image."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,12 @@ class Model:
     forecast gives the picture (corec.forecast), in levels; for a model of half the size, in multiples of what halving
     loses. None: not known, and found out for each picture. benchmarks/choice.py measures it."""
 
-    between: bool = False
-    """Whether networks of half size are for two thirds of the picture's, too: see at_two_thirds()."""
-    between_pays: float | None = None
-    """pays of that."""
-    enlarges: bool = False
-    """Whether it is that: its networks see pictures enlarged to 4/3."""
+    scales: tuple[float, ...] = ()
+    """Other sizes at which its networks are used, too, picture over compact image: see at_scale()."""
+    scales_pay: tuple[float, ...] = ()
+    """pays at each of them, as far as it is known."""
+    resized: float = 0.0
+    """If it is the model at another size, that: its networks see pictures of ratio / resized times the size."""
 
     both_ways: bool = False
     """Whether the networks look at an image as it is and with rows and columns exchanged, unless it is very large: the
@@ -77,8 +79,8 @@ class Model:
 
     @property
     def scale(self) -> float:
-        """Picture size over compact image size: 2, 1.5 or 1."""
-        return 1.5 if self.enlarges else self.ratio
+        """Picture size over compact image size: 3, 2, 1.5 or 1."""
+        return self.resized or self.ratio
 
     @property
     def is_plain(self) -> bool:
@@ -130,21 +132,22 @@ class Learned:
         return [f"context{at}" for at in range(sum(part.startswith("context") for part in self.files))]
 
 
-def at_two_thirds(row: Model) -> Model:
-    """A model of half size as it is for two thirds: pictures are enlarged to 4/3 before its networks, and reduced again
-    behind them. It has the number of the other one; a bit of the envelope tells the two apart."""
-    name = name_at_two_thirds(row.name)
-    return replace(row, name=name, pays=row.between_pays, between=False, between_pays=None, enlarges=True)
+def at_scale(row: Model, scale: float) -> Model:
+    """A model of half size as it is for another: pictures are resized before its networks, and back behind them. It has
+    the number of the other one; the envelope tells them apart."""
+    at = row.scales.index(scale)
+    pays = row.scales_pay[at] if at < len(row.scales_pay) else None
+    return replace(row, name=name_at(row.name, scale), pays=pays, scales=(), scales_pay=(), resized=scale)
 
 
-def name_at_two_thirds(name: str) -> str:
-    """What a model of half size is called there."""
-    return f"{name.removesuffix('-half')}-two-thirds"
+def name_at(name: str, scale: float) -> str:
+    """What a model of half size is called at another one."""
+    return f"{name.removesuffix('-half')}-{SIZES[scale]}"
 
 
-def with_two_thirds(rows: list[Model]) -> tuple[Model, ...]:
-    """Models, each of those that are for two thirds, too, followed by itself at these."""
-    return tuple(model for row in rows for model in ([row, at_two_thirds(row)] if row.between else [row]))
+def at_all_scales(rows: list[Model]) -> tuple[Model, ...]:
+    """Models, each of them followed by itself at its other sizes."""
+    return tuple(model for row in rows for model in (row, *(at_scale(row, scale) for scale in row.scales)))
 
 
 def plain(codec: str, color: bool, steps: tuple[float, float]) -> Model:
@@ -172,13 +175,13 @@ def read_manifest() -> Manifest:
                     **row,
                     "steps": tuple(row["steps"]),
                     "shapes": tuple(map(tuple, row["shapes"])),
-                    "which": tuple(row.get("which", ())),
+                    **{key: tuple(row.get(key, ())) for key in ("which", "scales", "scales_pay")},
                 }
             )
             for row in manifest.get("model", [])
         ]
         return Manifest(
-            with_two_thirds(rows),
+            at_all_scales(rows),
             tuple(Learned(**row) for row in manifest.get("learned", [])),
             {row["number"]: row["name"] for row in manifest.get("retired", [])},
         )
@@ -187,7 +190,7 @@ def read_manifest() -> Manifest:
 
 
 def models() -> tuple[Model, ...]:
-    """All models, by number; one that is for two thirds, too, comes twice."""
+    """All models, by number; one that is for other sizes, too, comes once for each."""
     return read_manifest().models
 
 
@@ -208,14 +211,14 @@ def rows_named(name: str) -> list[Model]:
     return rows or [model_named(name)]
 
 
-def model_numbered(number: int, enlarges: bool = False) -> Model:
-    """The model of this number, or that at two thirds. Raises ModelError for an unknown or retired one."""
+def model_numbered(number: int, resized: float = 0.0) -> Model:
+    """The model of this number, at another size if that is told. Raises ModelError for an unknown or retired one."""
     found = [model for model in models() if model.number == number]
     for model in found:
-        if model.enlarges == enlarges:
+        if model.resized == resized:
             return model
     if found:
-        raise ModelError(f"the file is damaged: its model {found[0].name} is not for two thirds")
+        raise ModelError(f"the file is damaged: its model {found[0].name} is not for such a size")
     raise unreadable(number)
 
 

@@ -46,7 +46,7 @@ class Compressed:
     setting: float
     """Mean luma quantiser step, in levels of 255; of the learned codec, its level, 0 being the coarsest."""
     scale: float
-    """Picture size over the size at which an ordinary viewer shows the file: 2, 1.5 or 1."""
+    """Picture size over the size at which an ordinary viewer shows the file: 3, 2, 1.5 or 1."""
     width: int
     height: int
     runs: int = 1

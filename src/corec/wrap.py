@@ -63,12 +63,12 @@ def fills(model: Model) -> bool:
 
 def envelope_of(picture: Picture, model: Model, step: float, compact: np.ndarray) -> bytes:
     """What the file of a compact image (H, W, C) says of its picture."""
-    odd_width, odd_height = (
+    columns, rows = (
         int(model.scale * extent) - whole
         for extent, whole in zip(compact.shape[1::-1], (picture.width, picture.height), strict=True)
     )
     code = None if codec_named(model.codec).TELLS_STEP or model.is_plain else step_code(step)
-    return pack(Envelope(model.number, bool(odd_width), bool(odd_height), model.enlarges, code))
+    return pack(Envelope(model.number, columns, rows, model.resized, code))
 
 
 def read(data: bytes, progress: Progress | None = None) -> Picture:
@@ -82,10 +82,10 @@ def read(data: bytes, progress: Progress | None = None) -> Picture:
         condition = container.condition(step_of(envelope.step), model.shapes)
     if condition is None or (compact.shape[2] == 3) != model.color or condition.shape != bounds(model)[0].shape:
         raise EnvelopeError(f"the file's components are not those of model {model.name}, which its envelope names")
-    rows, columns = (model.ratio * extent for extent in compact.shape[:2]) if model.enlarges else (height, width)
+    rows, columns = (model.ratio * extent for extent in compact.shape[:2]) if model.resized else (height, width)
     pixels = np.empty((rows, columns, compact.shape[2]), np.uint8)
     reconstruct(compact, condition, model, pixels, progress)
-    if model.enlarges:
+    if model.resized:
         pixels = resized(pixels, width, height)
     return Picture(pixels if model.color else pixels[..., 0])
 
@@ -104,9 +104,9 @@ def origin(data: bytes) -> tuple[Codec, Envelope, Model, int, int]:
         )
     envelope = unpack(packed)
     if envelope.model:
-        model = model_numbered(envelope.model, envelope.two_thirds)
-    elif envelope.two_thirds:
-        raise EnvelopeError("the envelope is damaged: two thirds of the size without a model")
+        model = model_numbered(envelope.model, envelope.resized)
+    elif envelope.resized:
+        raise EnvelopeError("the envelope is damaged: another size without a model")
     else:
         model = plain(container.NAME, False, container.STEPS)
     if model.codec != container.NAME:
@@ -117,13 +117,11 @@ def origin(data: bytes) -> tuple[Codec, Envelope, Model, int, int]:
         raise EnvelopeError(f"the envelope is damaged: its model {model.name} compresses nothing")
     if (envelope.step is None) != (container.TELLS_STEP or model.is_plain):
         raise EnvelopeError(f"the envelope is damaged: in {container.NAME} files the step is elsewhere")
-    if model.scale == 1 and (envelope.odd_width or envelope.odd_height):
-        raise EnvelopeError("the envelope is damaged: an odd size at full resolution")
-    width, height = (int(extent * model.scale) for extent in container.size(data))
-    odd = (envelope.odd_width, width), (envelope.odd_height, height)
-    if model.enlarges and any(bit and extent % 3 for bit, extent in odd):
-        raise EnvelopeError("the envelope is damaged: no side of two thirds is odd here")
-    width, height = width - envelope.odd_width, height - envelope.odd_height
+    compact = tuple(container.size(data))
+    missing = envelope.missing_width, envelope.missing_height
+    width, height = (int(extent * model.scale) - less for extent, less in zip(compact, missing, strict=True))
+    if compact != tuple(compact_side(extent, model.scale) for extent in (width, height)):
+        raise EnvelopeError("the envelope is damaged: it and the image agree on no size of a picture")
     refuse_beyond_largest(width, height)
     return container, envelope, model, width, height
 
@@ -142,8 +140,8 @@ def compacted(picture: Picture, model: Model, step: float) -> np.ndarray:
 
 
 def seen_by(model: Model, picture: Picture) -> Picture:
-    """What of a picture a model's networks see: itself, or what makes two thirds of it at their half size."""
-    if not model.enlarges:
+    """What of a picture a model's networks see: itself, or what at their half size is of the model's other one."""
+    if not model.resized:
         return picture
     width, height = (model.ratio * compact_side(extent, model.scale) for extent in (picture.width, picture.height))
     return Picture(resized(picture.pixels, width, height))

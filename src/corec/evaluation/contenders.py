@@ -242,7 +242,7 @@ def enlarged(data: bytes) -> np.ndarray:
     compact = pixels_of(container.decode(data)[0])
     if model.scale == 1:
         return compact
-    size = (width, height) if model.enlarges else (model.ratio * compact.shape[1], model.ratio * compact.shape[0])
+    size = (width, height) if model.resized else (model.ratio * compact.shape[1], model.ratio * compact.shape[0])
     with Image.fromarray(compact) as image:
         return np.array(image.resize(size, Image.Resampling.BICUBIC))[:height, :width]
 

@@ -19,7 +19,7 @@ from corec.errors import ModelError, RecipeError
 from corec.files import aside
 from corec.learned.prior import PLANES
 from corec.methods.integers import EXACT, Context
-from corec.models import ZOO, read_manifest
+from corec.models import SIZES, ZOO, read_manifest
 from corec.runtime import Network
 from corec.training.checkpoint import load
 from corec.training.loop import build
@@ -86,7 +86,7 @@ def export(run: Path, name: str, number: int | None = None, default: bool = Fals
         **state.get("origin", {}),
     }
     if row.get("ratio") == 2 and recipe.enlarged:
-        row["between"] = True
+        row["scales"] = [*SIZES]
     own = {name: {}} if learned else differing(name, method)
     entries = [
         {"name": each, "number": number, "method": recipe.method, **row, **facts, "default": default}

@@ -13,7 +13,7 @@ from corec import methods
 from corec.codecs.base import codecs
 from corec.errors import ModelError
 from corec.learned import format as corec_file
-from corec.models import PLAIN, name_at_two_thirds
+from corec.models import PLAIN, name_at
 
 PAIR = "compact", "reconstruct"
 MANIFEST = "manifest.toml"
@@ -82,8 +82,8 @@ def all_files(manifest: Manifest) -> set[str]:
 
 
 def names_of(row: dict[str, Any]) -> list[str]:
-    """What a model is called, at two thirds too."""
-    return [row["name"], name_at_two_thirds(row["name"])] if row.get("between") else [row["name"]]
+    """What a model is called, at its other sizes too."""
+    return [row["name"], *(name_at(row["name"], scale) for scale in row.get("scales", ()))]
 
 
 def files_of(row: dict[str, Any]) -> set[str]:
