@@ -236,7 +236,7 @@ def test_a1_the_envelope_is_a_box_at_the_end(data: bytes) -> None:
     np.testing.assert_array_equal(avif.decode(carrying)[0], avif.decode(data)[0])
 
 
-@pytest.mark.parametrize("envelope", [b"\x10\x01", ENVELOPE, b"\x14\x81\x01\x90"])
+@pytest.mark.parametrize("envelope", [b"\x10\x01", ENVELOPE, b"\x14\x81\x01\x90", b"\x1c\x0a\x81\x01\x90"])
 def test_a1_what_is_embedded_is_extracted(envelope: bytes) -> None:
     carrying = avif.embed(GRAY, envelope)
     assert avif.extract(carrying) == envelope
@@ -265,7 +265,7 @@ def test_a2_of_two_envelopes_the_first_counts() -> None:
         isobmff.box(b"corc", ENVELOPE),
         isobmff.box(b"Corc"),
         isobmff.box(b"Corc", b"\x14"),
-        isobmff.box(b"Corc", b"\x14\x81\x81\x01\x90"),  # longer than an envelope can be
+        isobmff.box(b"Corc", b"\x1c\x00\x81\x81\x01\x90"),  # longer than an envelope can be
         isobmff.box(b"mdat", isobmff.box(b"Corc", ENVELOPE)),
     ],
 )

@@ -299,7 +299,7 @@ def test_b2_the_envelope_is_found_among_other_extensions_and_they_stay() -> None
         (),
         ((1, b"\0Exif"),),
         ((2, b"profile"), (3, b"<xmp/>")),
-        ((bpg.TAG, b"\x10"), (bpg.TAG, b"\x14\x80\x01\x90\0")),  # shorter and longer than an envelope can be
+        ((bpg.TAG, b"\x10"), (bpg.TAG, b"\x1c\x00\x80\x80\x01\x90")),  # shorter and longer than an envelope can be
         ((bpg.TAG - 1, b"\x10\x01"), (6, b"")),
     ],
 )

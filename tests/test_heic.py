@@ -198,7 +198,7 @@ def test_h1_the_envelope_is_a_box_at_the_end(data: bytes) -> None:
     np.testing.assert_array_equal(heic.decode(carrying)[0], heic.decode(data)[0])
 
 
-@pytest.mark.parametrize("envelope", [b"\x10\x01", ENVELOPE, b"\x14\x81\x01\x90"])
+@pytest.mark.parametrize("envelope", [b"\x10\x01", ENVELOPE, b"\x14\x81\x01\x90", b"\x1c\x0a\x81\x01\x90"])
 def test_h1_what_is_embedded_is_extracted(envelope: bytes) -> None:
     carrying = heic.embed(GRAY, envelope)
     assert heic.extract(carrying) == envelope
@@ -219,7 +219,7 @@ def test_h2_the_envelope_is_found_among_other_boxes() -> None:
         isobmff.box(b"free", b"Corc" + ENVELOPE),
         isobmff.box(b"uuid", bytes(16), b"Corc" + ENVELOPE),
         isobmff.box(b"Corc", b"\x14"),
-        isobmff.box(b"Corc", b"\x14\x81\x81\x01\x90"),  # longer than an envelope can be
+        isobmff.box(b"Corc", b"\x1c\x00\x81\x81\x01\x90"),  # longer than an envelope can be
     ],
 )
 def test_h3_a_foreign_file_has_no_envelope(foreign: bytes) -> None:

@@ -279,7 +279,7 @@ def test_k3_the_envelope_is_found_in_a_jp2_file(end: str) -> None:
         comment(b"C\x14\x01\x90", 1),  # text
         comment(b"C\x14\x01\x90", 0x436F),
         comment(b"D\x14\x01\x90"),
-        comment(b"C\x14\x01\x90\x00\x00"),  # longer than an envelope can be
+        comment(b"C\x14\x01\x90\x00\x00\x00"),  # longer than an envelope can be
         comment(b"C\x14"),
         comment(b"C"),
         comment(b""),

@@ -258,7 +258,8 @@ OURS = int.from_bytes(ENVELOPE, "little")
         ([(63, 24, OURS)], None),
         ([(8, 30, OURS | 1 << 29)], None),  # something where zeros fill up
         ([(8, 8, 0x14)], None),
-        ([(8, 40, OURS)], None),  # longer than an envelope can be
+        ([(8, 40, OURS)], ENVELOPE + bytes(2)),
+        ([(8, 48, OURS)], None),  # longer than an envelope can be
         ([(8, 0, 0)], None),
     ],
 )

@@ -198,7 +198,7 @@ def test_w1_the_envelope_is_a_chunk_at_the_end(data: bytes) -> None:
     np.testing.assert_array_equal(webp.decode(carrying)[0], webp.decode(data)[0])
 
 
-@pytest.mark.parametrize("envelope", [b"\x10\x01", ENVELOPE, b"\x14\x81\x01\x90"])
+@pytest.mark.parametrize("envelope", [b"\x10\x01", ENVELOPE, b"\x14\x81\x01\x90", b"\x1c\x0a\x81\x01\x90"])
 def test_w1_what_is_embedded_is_extracted(envelope: bytes) -> None:
     carrying = webp.embed(GRAY, envelope)
     assert webp.extract(carrying) == envelope
@@ -228,7 +228,7 @@ def test_w2_of_two_envelopes_the_first_counts() -> None:
     [
         b"",
         chunk(b"Corc", b"\x10"),
-        chunk(b"Corc", b"\x14\x81\x81\x01\x90"),  # longer than an envelope can be
+        chunk(b"Corc", b"\x1c\x00\x81\x81\x01\x90"),  # longer than an envelope can be
         chunk(b"CORC", ENVELOPE),
         chunk(b"corc", ENVELOPE),
         chunk(b"EXIF", b"Corc\x03\0\0\0\x14\x01\x90\0"),

@@ -11,6 +11,8 @@ import numpy as np
 
 from corec.errors import CodecError
 
+ENVELOPE_SIZES = range(2, 6)
+"""Bytes that an envelope (corec.envelope) of models below 16384 may have; others are somebody else's."""
 Shapes = Sequence[Sequence[float]] | np.ndarray
 """Multipliers of the step, one row of 64 a quantisation table; codecs without such tables take an empty one."""
 

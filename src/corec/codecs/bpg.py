@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from corec.codecs import hevc
-from corec.codecs.base import Shapes
+from corec.codecs.base import ENVELOPE_SIZES, Shapes
 from corec.errors import CodecError, MissingExtraError
 
 NAME = "bpg"
@@ -186,7 +186,7 @@ def overhead(envelope: bytes, data: bytes) -> int:
 def extract(data: bytes) -> bytes | None:
     """The envelope of a BPG file, or None. Raises CodecError where the container is damaged."""
     for tag, content in opened(data).extensions:
-        if tag == TAG and 2 <= len(content) <= 4:
+        if tag == TAG and len(content) in ENVELOPE_SIZES:
             return content
     return None
 

@@ -6,6 +6,7 @@ Readers skip kinds that they do not know.
 
 import struct
 
+from corec.codecs.base import ENVELOPE_SIZES
 from corec.codecs.boxes import boxes
 from corec.errors import CodecError
 
@@ -51,7 +52,9 @@ def embed(data: bytes, envelope: bytes) -> bytes:
 
 def extract(data: bytes) -> bytes | None:
     """The envelope of a file, or None. Raises CodecError where boxes do not follow each other to the file's end."""
-    found = [data[start:stop] for kind, start, stop in boxes(data) if kind == ENVELOPE and 2 <= stop - start <= 4]
+    found = [
+        data[start:stop] for kind, start, stop in boxes(data) if kind == ENVELOPE and stop - start in ENVELOPE_SIZES
+    ]
     return found[0] if found else None
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 
-from corec.codecs.base import Shapes
+from corec.codecs.base import ENVELOPE_SIZES, Shapes
 from corec.codecs.boxes import boxes, exchanged
 from corec.codecs.codestream import COD, COM, RAW, SIZ, SOT, Codestream, main_header, refuse_cut, segments
 from corec.errors import CodecError, RateError
@@ -185,7 +185,12 @@ def extract(data: bytes) -> bytes | None:
     stream = codestream(data)
     for marker, start, stop in segments(stream):
         registration, payload = stream[start + 4 : start + 6], stream[start + 6 : stop]
-        if marker == COM and registration == b"\0\0" and payload[:1] == SIGNATURE and 3 <= len(payload) <= 5:
+        if (
+            marker == COM
+            and registration == b"\0\0"
+            and payload[:1] == SIGNATURE
+            and len(payload) - 1 in ENVELOPE_SIZES
+        ):
             return payload[1:]
     return None
 

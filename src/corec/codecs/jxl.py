@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from corec.codecs import rgb
-from corec.codecs.base import Shapes
+from corec.codecs.base import ENVELOPE_SIZES, Shapes
 from corec.codecs.boxes import boxes, exchanged
 from corec.errors import CodecError, MissingExtraError
 
@@ -158,7 +158,7 @@ def overhead(envelope: bytes, data: bytes) -> int:
 def extract(data: bytes) -> bytes | None:
     """The envelope of a file, or None. Raises CodecError where boxes or the image header are damaged."""
     bits = header_of(codestream(data)[0]).extensions.get(EXTENSION)
-    if bits is None or not 2 <= bits[1] // 8 <= 4 or bits[0] >> bits[1] // 8 * 8:
+    if bits is None or bits[1] // 8 not in ENVELOPE_SIZES or bits[0] >> bits[1] // 8 * 8:
         return None
     return bits[0].to_bytes(bits[1] // 8, "little")
 

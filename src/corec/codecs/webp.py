@@ -16,7 +16,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from corec import color
 from corec.codecs import rgb
-from corec.codecs.base import Shapes
+from corec.codecs.base import ENVELOPE_SIZES, Shapes
 from corec.errors import CodecError
 
 NAME = "webp"
@@ -153,7 +153,7 @@ def embed(data: bytes, envelope: bytes) -> bytes:
 
 def extract(data: bytes) -> bytes | None:
     """The envelope of a WebP file, or None. Raises CodecError where the chunks are damaged."""
-    found = [data[start:stop] for kind, start, stop in chunks(data) if kind == OURS and 2 <= stop - start <= 4]
+    found = [data[start:stop] for kind, start, stop in chunks(data) if kind == OURS and stop - start in ENVELOPE_SIZES]
     return found[0] if found else None
 
 
