@@ -208,7 +208,7 @@ def info(
         typer.echo(json.dumps({"source": str(file)} | told))
         return
     for key, value in told.items():
-        typer.echo(f"{key.replace('_', ' '):16}{f'{value:.4f}' if isinstance(value, float) else value}")
+        typer.echo(f"{key.replace('_', ' '):16}{f'{value:.4g}' if isinstance(value, float) else value}")
 
 
 @app.command("models")
