@@ -37,9 +37,11 @@ ENLARGED = 50_000_000
 """Pixels of a picture up to which it is enlarged without being asked for: that takes 16/9 of the memory."""
 BYTES = {"avif": 0.8, "bpg": 0.6, "heic": 0.7, "jpeg": 1.25, "jpeg2000": 0.8, "jxl": 1.2, "webp": 0.85}
 """How many times as many bytes as foretold a codec writes as a rule; each search begins so much nearer to its end."""
-CLOSE = 10**0.025
-"""Ratio of squared errors, a quarter of a decibel: suited to their picture, files of one of two models may gain so much
-more."""
+PROMISED = {1: 10**-0.028, 2: 10**-0.012}
+"""By what a squared error is multiplied, on average, where files of networks of full and of half size are suited to their
+picture: 0.28 and 0.12 dB."""
+CLOSE = 10**0.01
+"""Ratio of squared errors so foretold, a tenth of a decibel, up to which more than one file is suited."""
 ALIKE = 0.1
 """Natural logarithm of a ratio of steps: so near to each other, one compact image serves as well as the other."""
 USUAL = 4
@@ -168,7 +170,7 @@ class Search:
                 failures.append(error)
         if not found:
             raise smallest(failures)
-        close = self.nearest(found, CLOSE)
+        close = self.nearest(found, CLOSE, foretold=True)
         best = self.nearest([self.writer.suited(choice, self.picture, self.size) for choice in close], 1.0)[0]
         finer = [model for model in others if model.scale < best.model.scale and model not in group]
         if finer and is_finest(best):
@@ -176,11 +178,15 @@ class Search:
                 best = self.nearest([best, self.best_of(finer)], 1.0)[0]
         return best
 
-    def nearest(self, found: list[Choice], ratio: float) -> list[Choice]:
-        """The choice nearest to the picture, and those whose squared error is at most so many times as large."""
+    def nearest(self, found: list[Choice], ratio: float, foretold: bool = False) -> list[Choice]:
+        """The choice nearest to the picture, and those whose squared error is at most so many times as large; foretold:
+        as it will be once they are suited."""
         if len(found) == 1:
             return found
         errors = [squared_error(self.picture, read(choice.data)) for choice in found]
+        if foretold and self.writer.rounds:
+            promised = [PROMISED[choice.model.ratio] if choice.model.slope else 1.0 for choice in found]
+            errors = [error * less for error, less in zip(errors, promised, strict=True)]
         return [choice for choice, own in zip(found, errors, strict=True) if own <= ratio * min(errors)]
 
     def largest(self, model: Model) -> Choice:
