@@ -29,7 +29,7 @@ Psnr = Callable[[str, float, str], float]
 def model(name: str, method: str, scale: int, **other: object) -> Model:
     files = {"compact": f"{name}.compact.onnx", "compact_sha256": "1"}
     plain = models.plain("jpeg", False, (8.0, 120.0))
-    facts = {"name": name, "method": method, "scale": scale, "number": 1, "reconstruct": "r", "default": False}
+    facts = {"name": name, "method": method, "ratio": scale, "number": 1, "reconstruct": "r", "default": False}
     return replace(plain, **{**facts, **files, "training": {"recipe": f"{name}.toml"}, **other})  # type: ignore[arg-type]
 
 
