@@ -181,6 +181,19 @@ def test_the_file_has_no_needless_segments(data: bytes) -> None:
     assert b"JFIF" not in data
 
 
+@pytest.mark.parametrize("planes", [1, 3])
+def test_tables_share_a_segment_and_mean_the_same(planes: int) -> None:
+    data = jpeg.encode(image(64, 96, planes), 20.0, tables(20.0, planes // 2 + 1) / 20)
+    kinds = [marker for marker, _, _ in jpeg.segments(data)]
+    assert len(kinds) == len(set(kinds)) and jpeg.DQT in kinds and jpeg.DHT in kinds
+    file = io.BytesIO()
+    Image.fromarray(image(64, 96, planes).squeeze()).save(file, "JPEG", quality=60, progressive=True)
+    smaller = jpeg.smaller(file.getvalue())
+    assert len(smaller) <= len(file.getvalue()) - 18
+    for one, other in zip(jpeg.decode(smaller), jpeg.decode(file.getvalue()), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize(("height", "width"), [(24, 40), (1, 1), (31, 17)])
 @pytest.mark.parametrize("planes", [1, 3])
 def test_other_software_opens_the_file(height: int, width: int, planes: int) -> None:
