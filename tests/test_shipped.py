@@ -43,9 +43,9 @@ def test_the_restored_picture_beats_plain_jpeg_of_as_many_bytes(gray: bool) -> N
 
 def test_tiles_do_not_show(gray: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [
-        compress_picture(picture(300, 449, gray), model=model.name, quality=20).data
+        compress_picture(picture(300, 449, gray), model=model.name, quality=20, effort=0).data
         for model in models()
-        if model.color != gray and not model.restores
+        if model.color != gray and not model.restores and not model.resized  # its networks are those of another
     ]
     whole = [decompress(data).astype(int) for data in files]
     monkeypatch.setattr(wrap, "TILE", 256)
@@ -55,7 +55,7 @@ def test_tiles_do_not_show(gray: bool, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_tiles_overlap_by_more_than_a_network_looks(gray: bool) -> None:
     for model in models():
-        if model.color != gray:
+        if model.color != gray and not model.resized:
             parts = ["compact", "reconstruct"] if model.compact else ["reconstruct"]
             assert max(reach_of(model, part) for part in parts) <= wrap.OVERLAP, model.name
 
