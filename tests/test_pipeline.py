@@ -31,7 +31,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.integers(1, 70),
     st.integers(1, 70),
@@ -105,7 +105,7 @@ def test_rounds_never_make_a_resized_picture_worse(monkeypatch: pytest.MonkeyPat
     assert writer.suited(slow, source, 10_000).data == made.data
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(1, 70), st.integers(1, 70), st.booleans(), st.integers(1, 6000))
 def test_a_size_is_never_exceeded(height: int, width: int, gray: bool, size: int) -> None:
     source = picture(height, width, gray)
