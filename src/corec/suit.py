@@ -25,7 +25,7 @@ from corec.view import Seen, View, better
 from corec.wrap import looks_both_ways, networks_behind, rows_as_columns, seen_by, told, unit
 
 STEEP = {1: 0.9, 2: 4.6}
-"""By scale: how many times a sample's squared change the error grows by, in pixels of the picture."""
+"""By a model's ratio: how many times a sample's squared change the error grows by, in pixels of the picture."""
 BLOCK = 16
 """Pixels a side: two blocks of luma, one of chroma."""
 BOLD, CAREFUL = 0.9, 0.7
