@@ -32,8 +32,9 @@ from corec.training.manifest import MANIFEST, manifest_of, written
 from corec.wrap import read, write
 
 RATES = 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0
-MORE = *RATES, 1.4, 2.0
-"""Bits per pixel for fitting: up to where the codec alone is better."""
+MORE = 0.03, 0.045, 0.07, *RATES, 1.4, 2.0
+"""Bits per pixel for fitting: from where a third of the size is best to where the codec alone is; a file of few pixels
+has no such small ones."""
 BEST = 50.0
 """PSNR in dB from which on pictures count as equally good."""
 SPAN, POINTS = (2.5, 250.0), 12
@@ -194,10 +195,11 @@ def enter(found: dict[str, float]) -> None:
     rows = {row["number"]: row for row in manifest["model"]}
     for model in models():
         row, pays = rows[model.number], round(found.get(model.name, model.pays or 0.0), 3)
-        if model.resized and pays:
-            row["scales_pay"] = [*row.get("scales_pay", [])[: row["scales"].index(model.resized)], pays]
-        elif pays:
+        known = row.get("scales_pay", [])
+        if not model.resized and pays:
             row["pays"] = pays
+        elif pays and (at := row["scales"].index(model.resized)) <= len(known):
+            row["scales_pay"] = [*known[:at], pays, *known[at + 1 :]]
     (ZOO / MANIFEST).write_text(written(manifest), encoding="utf-8")
 
 
