@@ -7,7 +7,7 @@ import pytest
 from tiny import picture
 
 import corec
-from corec import tiles, view, wrap
+from corec import choice, tiles, view, wrap
 from corec.codecs import jpeg
 from corec.errors import CodecError, ModelError
 from corec.learned import codec, refine
@@ -162,6 +162,14 @@ def test_efforts_that_cannot_be_made_are_refused() -> None:
     with pytest.raises(ModelError, match="takes no effort"):
         corec.compress(image, model="balle2017", effort=1)
     assert corec.compress(image, codec="webp", effort=0) == corec.compress(image, codec="webp")
+
+
+def test_the_part_that_chooses_for_a_large_picture_takes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(choice, "suited", lambda data, source, *how: sizes.append(source.width) or data)
+    monkeypatch.setattr(choice, "SAMPLE", 64)
+    corec.compress(picture(96, 112, False).pixels, bpp=0.5, effort=1)
+    assert set(sizes) == {112}
 
 
 def test_very_large_pictures_take_none_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:

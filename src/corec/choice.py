@@ -116,8 +116,9 @@ class Writer:
 class Search:
     """Files of a picture of at most so many bytes."""
 
-    def __init__(self, picture: Picture, size: int, writer: Writer, care: Care) -> None:
-        self.picture, self.size, self.writer, self.care = picture, size, writer, care
+    def __init__(self, picture: Picture, size: int, writer: Writer, care: Care, whole: bool = True) -> None:
+        """whole: whether it is for the file itself, not for a part that tells what to do with the whole picture."""
+        self.picture, self.size, self.writer, self.care, self.whole = picture, size, writer, care, whole
         self.spectrum = Spectrum(picture)
         self.known: Choice | None = None
         """One that need not be looked for."""
@@ -150,8 +151,8 @@ class Search:
         return found
 
     def best_of(self, group: list[Model], others: Sequence[Model] = ()) -> Choice:
-        """The one of a group whose file decodes to the highest PSNR; a single one is not decoded. It is suited to the
-        picture, and so are those that come close.
+        """The one of a group whose file decodes to the highest PSNR; a single one is not decoded. Of the whole picture
+        it is suited to it, and so are those that come close.
 
         Where that has come to its finest step, those of the others that have a finer resolution are tried as well.
         Raises RateError with the smallest size when none fits.
@@ -170,8 +171,10 @@ class Search:
                 failures.append(error)
         if not found:
             raise smallest(failures)
-        close = self.nearest(found, CLOSE, foretold=True)
-        best = self.nearest([self.writer.suited(choice, self.picture, self.size) for choice in close], 1.0)[0]
+        close = self.nearest(found, CLOSE if self.whole else 1.0, foretold=True)
+        if self.whole:
+            close = [self.writer.suited(choice, self.picture, self.size) for choice in close]
+        best = self.nearest(close, 1.0)[0]
         finer = [model for model in others if model.scale < best.model.scale and model not in group]
         if finer and is_finest(best):
             with suppress(RateError):  # where nothing finer is so small
@@ -223,7 +226,7 @@ def choose(candidates: list[Model], picture: Picture, size: int, writer: Writer,
     groups = [order]
     if sample is not picture:
         share = sample.pixels.size / picture.pixels.size
-        part = Search(sample, max(1, int(size * share)), writer, FULL if order[1:] else HASTY)
+        part = Search(sample, max(1, int(size * share)), writer, FULL if order[1:] else HASTY, whole=False)
         try:
             trial = part.best_of(order, candidates)
         except RateError:  # the sample is dearer than the whole, which may still fit
