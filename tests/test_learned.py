@@ -19,7 +19,7 @@ import corec
 from corec import runtime, wrap
 from corec.errors import CodecError, MissingExtraError, ModelError, PictureError, RateError
 from corec.learned import codec, prior
-from corec.learned.codec import Latents, decoded, origin, read, tables_of, write
+from corec.learned.codec import Latents, decoded, origin, read, tables_of
 from corec.learned.coder import cost
 from corec.models import Learned, learned_named
 from corec.picture import Picture
@@ -52,7 +52,7 @@ def latents_in(data: bytes) -> np.ndarray:
 @example("context-gray", 64, 65, 3)
 def test_there_and_back(name: str, height: int, width: int, level: int) -> None:
     source, model = source_for(name, height, width), learned_named(name)
-    data = write(source, model, level)
+    data = Latents(source, model).file(level)
     restored = read(data)
     assert (restored.height, restored.width, restored.gray) == (height, width, source.gray)
     latents = Latents(source, model)
@@ -90,7 +90,7 @@ def test_pieces_may_end_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
         latents = []
         for size in (7, 1000):
             monkeypatch.setattr(prior, "PIECE", size)
-            latents.append(latents_in(write(source, model, 4)))
+            latents.append(latents_in(Latents(source, model).file(4)))
         np.testing.assert_array_equal(*latents)
 
 
@@ -109,7 +109,7 @@ def in_tiles(patch: pytest.MonkeyPatch, shapes: dict[str, tuple[int, int, int]])
 def test_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch, name: str, height: int, width: int) -> None:
     source, model = source_for(name, height, width), learned_named(name)
     analysed, latents, pixels = [], [], []
-    data = write(source, model, 5)
+    data = Latents(source, model).file(5)
     for shapes in (WHOLE, TILED):
         in_tiles(monkeypatch, shapes)
         analysed.append(Latents(source, model).at(5))
@@ -122,7 +122,7 @@ def test_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch, name: str, height: i
 
 def test_tiles_too_close_would_show(monkeypatch: pytest.MonkeyPatch) -> None:
     source, model = source_for("context-gray", 300, 300), learned_named("context-gray")
-    data, latents = write(source, model, 5), Latents(source, model).at(5)
+    data, latents = Latents(source, model).file(5), Latents(source, model).at(5)
     decoded_before = latents_in(data)
     pixels = read(data).pixels.astype(int)
     in_tiles(monkeypatch, {"ANALYSIS": (64, 0, 64), "SYNTHESIS": (4, 0, 1)})
@@ -142,7 +142,7 @@ def test_any_number_of_threads_gives_the_same(monkeypatch: pytest.MonkeyPatch, n
     made = []
     for threads in (1, 2):
         monkeypatch.setattr(prior, "network", partial(runtime.network, threads=threads))
-        data = write(source, model, 5)
+        data = Latents(source, model).file(5)
         made.append((data, latents_in(data), read(data).pixels.astype(int)))
     one, two = made
     assert (
@@ -157,7 +157,7 @@ def test_an_analysis_that_gives_no_numbers_is_refused(monkeypatch: pytest.Monkey
     net = codec.net
     monkeypatch.setattr(codec, "net", lambda row, part: Watched(net(row, part), lambda made: made / np.float32(0)))
     with pytest.raises(ModelError, match="something that is no number"), np.errstate(all="ignore"):
-        write(picture(40, 50, True), learned_named("plain-gray"), 3)
+        Latents(picture(40, 50, True), learned_named("plain-gray")).file(3)
 
 
 @settings(max_examples=60, deadline=None)
@@ -211,7 +211,7 @@ def test_a_size_is_never_exceeded(name: str, height: int, width: int, size: int)
 
 def test_the_finest_level_that_fits_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     source, model = picture(200, 300, False), learned_named("context-color")
-    sizes = [len(write(source, model, level)) for level in range(LEVELS)]
+    sizes = [len(Latents(source, model).file(level)) for level in range(LEVELS)]
     assert sizes == sorted(set(sizes)), "sizes of these tables rise, or the search would mean nothing"
     files = []
     file = Latents.file
@@ -279,7 +279,7 @@ def test_networks_are_told_the_steps_of_the_level(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(codec, "net", watched)
     for level in (1, 6):
-        read(write(source, model, level))
+        read(Latents(source, model).file(level))
         assert made["analysis"].takes_steps == made["synthesis"].takes_steps == KINDS[name][1]
         for part in ("analysis", "synthesis"):
             (told,) = made[part].told
@@ -301,7 +301,7 @@ def test_networks_look_both_ways_where_latents_can_be_exchanged(monkeypatch: pyt
         return made[part]
 
     monkeypatch.setattr(codec, "net", watched)
-    data = write(upright, model, 3)
+    data = Latents(upright, model).file(3)
     read(data)
     exchanged, latents = made["synthesis"].asked
     np.testing.assert_array_equal(exchanged, latents.transpose(1, 0, 2)[..., turn])
@@ -352,7 +352,7 @@ def test_no_picture_is_written_that_would_not_be_read(monkeypatch: pytest.Monkey
     source = picture(50, 60, True)
     data = corec.compress(source.pixels, codec="learned")
     monkeypatch.setattr(wrap, "LARGEST", 2999)
-    for call in (partial(write, source, learned_named("plain-gray"), 3), partial(read, data), partial(describe, data)):
+    for call in (partial(Latents, source, learned_named("plain-gray")), partial(read, data), partial(describe, data)):
         with pytest.raises(PictureError, match="60 x 50 pixels are too many"):
             call()
 
@@ -377,7 +377,7 @@ def test_progress_ends_at_one_and_never_goes_back() -> None:
 
 
 def test_the_facts_of_a_file() -> None:
-    data = write(picture(31, 200, False), learned_named("context-color"), 2)
+    data = Latents(picture(31, 200, False), learned_named("context-color")).file(2)
     assert describe(data) == {
         "codec": "learned",
         "model": "context-color",

@@ -16,7 +16,7 @@ from tiny_learned import KINDS, table, tables_of, tiny_zoo
 from corec import models
 from corec.errors import CodecError, ModelError
 from corec.learned import prior
-from corec.learned.codec import decoded, write
+from corec.learned.codec import Latents, decoded
 from corec.learned.codec import tables_of as tables_of_model
 from corec.learned.coder import Decoder, Encoder, cost, distances, exp_golomb, symbols_at
 from corec.learned.format import unpack
@@ -197,7 +197,7 @@ def test_an_independent_decoder_reads_the_same_latents(
     with tiny_zoo(tmp_path):
         model = learned_named(name)
         for level in (0, 5):
-            data = write(picture(16 * height - 3, 16 * width - 9, not model.color), model, level)
+            data = Latents(picture(16 * height - 3, 16 * width - 9, not model.color), model).file(level)
             header, coded = unpack(data)
             expected = Reference(coded).latents(model, level, height, width, size)
             np.testing.assert_array_equal(decoded(coded, header, model, tables_of_model(model)), expected)

@@ -13,7 +13,7 @@ from tiny_learned import ENDS, KINDS, LEVELS, Watched, tiny_zoo
 
 from corec.errors import ModelError
 from corec.learned import prior
-from corec.learned.codec import read, tables_of, write
+from corec.learned.codec import Latents, read, tables_of
 from corec.learned.prior import Prior
 from corec.models import Learned, learned_named
 
@@ -100,12 +100,12 @@ def test_a_context_that_is_not_exact_is_refused(
     monkeypatch: pytest.MonkeyPatch, which: str, change: Callable[[np.ndarray], np.ndarray], message: str
 ) -> None:
     model = learned_named("context-gray")
-    data, net = write(picture(40, 50, True), model, 3), prior.net
+    data, net = Latents(picture(40, 50, True), model).file(3), prior.net
 
     def changed(row: Learned, part: str) -> Any:
         return Watched(net(row, part), change) if part == which else net(row, part)
 
     monkeypatch.setattr(prior, "net", changed)
-    for call in (partial(read, data), partial(write, picture(40, 50, True), model, 3)):
+    for call in (partial(read, data), partial(Latents(picture(40, 50, True), model).file, 3)):
         with pytest.raises(ModelError, match=message):
             call()

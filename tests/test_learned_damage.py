@@ -13,7 +13,7 @@ from tiny import picture
 from tiny_learned import KINDS, LEVELS, tiny_zoo
 
 from corec.errors import CodecError, CorecError, PictureError
-from corec.learned.codec import read, tables_of, write
+from corec.learned.codec import Latents, read, tables_of
 from corec.learned.coder import Encoder
 from corec.learned.format import Header, checksum, pack, unpack
 from corec.learned.prior import Prior
@@ -30,7 +30,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @cache
 def files() -> list[bytes]:
     """A valid file of every tiny model."""
-    return [write(picture(60, 70, not color), learned_named(name), 4) for name, (color, _) in KINDS.items()]
+    return [Latents(picture(60, 70, not color), learned_named(name)).file(4) for name, (color, _) in KINDS.items()]
 
 
 def attempt(data: bytes) -> list[str]:

@@ -35,11 +35,6 @@ RANGE = 4.0
 """Of the natural logarithm of a file's size, from the coarsest level to the finest: about what models have."""
 
 
-def write(picture: Picture, model: Learned, level: int) -> bytes:
-    """The file of a picture at one level, 0 being the coarsest."""
-    return Latents(picture, model).file(level)
-
-
 def read(data: bytes, progress: Progress | None = None) -> Picture:
     """The picture of a .corec file. Raises CorecError."""
     header, coded, model = origin(data)
