@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from corec.choice import BORDER, DRAWN, Search, Writer, candidates_for, range_of
-from corec.color import luma
 from corec.errors import RateError
 from corec.evaluation.bench import pictures_below
 from corec.evaluation.metrics import psnr
@@ -72,7 +71,7 @@ def pictures_of(options: argparse.Namespace) -> list[Picture]:
         picture = read_picture(options.folder / name)
         if picture.gray and not options.gray:
             continue
-        pixels = picture.pixels if picture.gray or not options.gray else luma(picture.pixels)
+        pixels = (picture.luma() if options.gray else picture).pixels
         top, left = (max(0, extent - options.side) // 2 for extent in pixels.shape[:2])
         middle = Picture(np.ascontiguousarray(pixels[top : top + options.side, left : left + options.side]))
         if Spectrum(middle).flat < DRAWN:

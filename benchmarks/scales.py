@@ -13,7 +13,6 @@ import numpy as np
 from PIL import Image
 
 from corec.codecs import jpeg
-from corec.color import luma
 from corec.evaluation.bench import pictures_below
 from corec.evaluation.metrics import psnr
 from corec.models import model_named
@@ -35,7 +34,7 @@ def main() -> None:
     tables = []
     for name in pictures_below(options.folder):
         picture = read_picture(options.folder / name)
-        middle = middle_of(picture.pixels if picture.gray else luma(picture.pixels), options.side)
+        middle = middle_of(picture.luma().pixels, options.side)
         tables.append([curve(middle, scale, shapes) for scale in SCALES.values()])
     db = dict(zip(SCALES, np.array(tables).transpose(1, 0, 2), strict=True))
     two = np.fmax(db["1"], db["1/2"])

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from corec import color
+from corec.evaluation.bench import pictures_below
 from corec.evaluation.curves import difference
 from corec.evaluation.metrics import psnr
 from corec.picture import Picture, read_picture
@@ -39,9 +40,9 @@ def main() -> None:
     parser.add_argument("--gray", action="store_true")
     parser.add_argument("--steps", type=float, nargs="+", default=STEPS)
     options = parser.parse_args()
-    pictures = [read_picture(path) for path in sorted(options.folder.iterdir())]
+    pictures = [read_picture(options.folder / name) for name in pictures_below(options.folder)]
     if options.gray:
-        pictures = [p if p.gray else Picture(color.luma(p.pixels)) for p in pictures]
+        pictures = [picture.luma() for picture in pictures]
     print(f"| {options.codec} | s a megapixel | BD-rate, % |" + "".join(f" {rate} bpp, % |" for rate in RATES))
     print("|---|--:|--:|" + "--:|" * len(RATES))
     bases: list[Curve] = []
@@ -51,9 +52,9 @@ def main() -> None:
         seconds, curves = measured(codec, pictures, options.steps)
         bases = bases or curves
         differences = [difference(base, curve) for base, curve in zip(bases, curves, strict=True)]
-        told = [np.mean([d.rate for d in differences if d])]
+        told = [float(np.mean([d.rate for d in differences if d] or [np.nan]))]
         told += [mean_at(bases, curves, rate) for rate in RATES]
-        row = "".join(f" {figure:+.1f} |" for figure in told)
+        row = "".join(" - |" if np.isnan(figure) else f" {figure:+.1f} |" for figure in told)
         print(f"| {variant or 'as it is'} | {seconds:.2f} |{row}", flush=True)
 
 

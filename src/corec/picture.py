@@ -16,6 +16,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import ExifTags, Image, ImageColor, ImageFile
 
+from corec import color
 from corec.errors import CorecError, FileError, PictureError
 from corec.samples import COLOR, GRAY, holds_gray, levels_of, scaled, stored_as
 
@@ -75,6 +76,10 @@ class Picture:
     @property
     def gray(self) -> bool:
         return self.pixels.ndim == 2
+
+    def luma(self) -> "Picture":
+        """Its luma alone; itself if it is gray."""
+        return self if self.gray else Picture(color.luma(self.pixels))
 
     @property
     def width(self) -> int:

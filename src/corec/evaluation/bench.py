@@ -22,7 +22,6 @@ from threading import Thread
 import numpy as np
 from PIL import Image
 
-from corec.color import luma
 from corec.errors import CorecError, FileError, RateError
 from corec.evaluation.contenders import contender, facts_of_models
 from corec.evaluation.metrics import WINDOW, ms_ssim, psnr, ssim
@@ -193,7 +192,7 @@ def measure(task: Task) -> Measured:
 def read_gray(path: Path) -> Picture:
     """A picture's luma."""
     picture = read_picture(path)
-    return picture if picture.gray else Picture(luma(picture.pixels))
+    return picture.luma()
 
 
 def measured(picture: Picture, task: Task) -> Measured:
