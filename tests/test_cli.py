@@ -113,6 +113,7 @@ class TestFiles:
         photo(Path("a.png"))
         status, out, err = run("compress", "", "-o", "q/")
         assert (status, out) == (2, []) and "the name of a source is empty" in err[0]
+        assert run("info", "")[0] == 2
         assert files() == {"a.png"}
 
     def test_an_empty_folder_is_an_error(self, run: Run) -> None:
@@ -120,6 +121,13 @@ class TestFiles:
         status, out, err = run("compress", "p", "-o", "q")
         assert (status, out, len(err)) == (1, [], 1)
         assert not Path("q").exists()
+
+    def test_an_empty_folder_leaves_the_others_be(self, run: Run) -> None:
+        Path("p").mkdir()
+        photo(Path("a.png"))
+        status, out, err = run("compress", "p", "a.png", "-o", "q")
+        assert (status, len(out), files(Path("q"))) == (1, 1, {"a.jpg"})
+        assert len(err) == 1 and err[0].startswith("corec: p: the folder has no file that ends in .avif, ")
 
     def test_the_second_of_two_sources_for_one_target_is_left_out(self, run: Run) -> None:
         for name in ("p/a.bmp", "p/a.png", "p/b.png"):
@@ -135,8 +143,22 @@ class TestFiles:
         photo(Path("b.png"))
         Path("c").write_text("a file")
         assert run("compress", "a.png", "b.png", "-o", "c")[0] == 1
-        assert run("compress", "a.png", "b.png", "-o", "c.jpg")[0] == 1
+        for suffixes in pipeline.endings().values():
+            for suffix in suffixes:
+                status, out, err = run("compress", "a.png", "b.png", "-o", f"c{suffix}")
+                assert (status, out) == (1, []) and f"write c{suffix}/ if it is none" in err[0]
         assert files() == {"a.png", "b.png", "c"}
+
+    def test_where_nothing_can_be_written_nothing_is_begun(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pipeline, "compress_picture", None)  # must not be called
+        photo(Path("a.png"))
+        status, out, err = run("compress", "a.png", "-o", "a.png/x/b.jpg")
+        assert (status, out) == (1, []) and err[0].endswith("a.png is no folder")
+        Path("closed").mkdir()
+        monkeypatch.setattr(os, "access", lambda path, how: not str(path).endswith("closed"))
+        status, out, err = run("compress", "a.png", "-o", "closed/new/")
+        assert (status, out) == (1, []) and err[0].endswith("closed may not be written to")
+        assert files() == {"a.png"}
 
     def test_what_exists_is_kept_unless_forced(self, run: Run) -> None:
         photo(Path("a.png"))
@@ -242,6 +264,10 @@ class TestFiles:
         assert rows[1]["bpp"] == pytest.approx(8 * rows[1]["bytes"] / 600)
         out = run("decompress", "q", "-o", "r", "--json")[1]
         assert [list(json.loads(line)) for line in out] == [[key for key in KEYS if key not in ("setting", "runs")]] * 2
+
+    def test_what_a_picture_was_read_from_is_told_as_that(self, run: Run) -> None:
+        size = photo(Path("a.jpg")).stat().st_size
+        assert f"b.png  from {size:,} bytes  " in run("decompress", "a.jpg", "-o", "b.png")[1][0]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from corec.errors import CorecError
+from corec.errors import CorecError, FileError
 from corec.files import Job, check_target
 from corec.models import PLAIN
 
@@ -30,8 +30,13 @@ def one_line(text: str) -> str:
     return " ".join(text.splitlines())
 
 
-def each(jobs: list[Job], work: Callable[[Job, Tell], dict[str, Any]], force: bool, as_json: bool) -> None:
-    """Do the work of every job and print its facts; a job that fails costs one line and the exit status."""
+def each(
+    jobs: list[Job], work: Callable[[Job, Tell], dict[str, Any]], force: bool, as_json: bool, of: str = ""
+) -> None:
+    """Do the work of every job and print its facts; a job that fails costs one line and the exit status.
+
+    of: put before the bytes, if they are not those of what was written.
+    """
     sources = frozenset(os.path.realpath(job.source) for job in jobs)
     failed = False
     with progress(len(jobs)) as show:
@@ -40,7 +45,9 @@ def each(jobs: list[Job], work: Callable[[Job, Tell], dict[str, Any]], force: bo
             tell(0.0)
             began = time.perf_counter()
             try:
-                check_target(job.target, sources, force, job.taken)
+                if job.problem:
+                    raise FileError(job.problem)
+                check_target(job.target, sources, force)
                 facts = work(job, tell)
             except Exception as error:  # one that nobody foresaw must not cost the other files
                 complain(told_of(job.source, error))
@@ -48,7 +55,7 @@ def each(jobs: list[Job], work: Callable[[Job, Tell], dict[str, Any]], force: bo
                 continue
             facts = {"source": str(job.source), "output": str(job.target)} | facts
             facts["seconds"] = round(time.perf_counter() - began, 3)
-            typer.echo(json.dumps(facts) if as_json else line(facts))
+            typer.echo(json.dumps(facts) if as_json else line(facts, of))
     if failed:
         raise typer.Exit(1)
 
@@ -61,11 +68,11 @@ def told_of(source: Path, error: Exception) -> str:
     return text if text.startswith(str(source)) else f"{source}: {text}"
 
 
-def line(facts: dict[str, Any]) -> str:
+def line(facts: dict[str, Any], of: str) -> str:
     """What is said of one file to people."""
     alone = f" ({facts['codec']} alone)" if facts["model"] == PLAIN else ""
-    text = "{output}  {bytes:,} bytes  {bpp:.3f} bpp  {model}{alone}  {width}x{height}  {seconds:.1f} s"
-    return one_line(text.format(alone=alone, **facts))
+    text = "{output}  {of}{bytes:,} bytes  {bpp:.3f} bpp  {model}{alone}  {width}x{height}  {seconds:.1f} s"
+    return one_line(text.format(alone=alone, of=of, **facts))
 
 
 @contextmanager

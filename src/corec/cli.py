@@ -16,16 +16,17 @@ import typer
 from corec import __version__, pipeline
 from corec.batch import Tell, complain, each, progress, told_of
 from corec.codecs import jpeg
-from corec.color import luma
 from corec.errors import CorecError, EnvelopeError, MissingExtraError
 from corec.files import PICTURES, Job, aside, is_folder, left_out, plan, read_bytes
 from corec.learned import format as corec_file
 from corec.models import Learned, Model, learned, models
-from corec.picture import WRITTEN, Picture, read_picture, write_picture
+from corec.picture import WRITTEN, read_picture, write_picture
 from corec.signals import ending
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
+FROM = "from "
+"""Before the bytes of what a picture was read from."""
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 """typer has no public name for what all of its usage errors have in common."""
 
@@ -103,7 +104,10 @@ def compress(
     effort: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=0, max=100, help="Rounds that suit a .jpg or .corec to its picture. By default 4."
+            metavar="N",
+            min=0,
+            max=100,
+            help="Rounds that suit a .jpg or .corec to its picture. By default 4, above 4 megapixels none.",
         ),
     ] = None,
     force: Force = False,
@@ -131,8 +135,7 @@ def compress(
         source = whole(job.source)
         refuse_ours(source)
         picture = read_picture(source, background)
-        if gray and not picture.gray:
-            picture = Picture(luma(picture.pixels))
+        picture = picture.luma() if gray else picture
         made = pipeline.compress_picture(
             picture, codec=codec, model=model, quality=quality, bpp=bpp, size=size, effort=effort, progress=tell
         )
@@ -162,7 +165,7 @@ def decompress(sources: Sources, output: Destination, force: Force = False, as_j
             write_picture(picture, path)
         return {key: told[key] for key in ("bytes", "bpp", "model", "codec", "width", "height")}
 
-    each(planned(sources, output, ".png", {*chain(*pipeline.endings().values())}), work, force, as_json)
+    each(planned(sources, output, ".png", {*chain(*pipeline.endings().values())}), work, force, as_json, FROM)
 
 
 @app.command()
@@ -192,12 +195,12 @@ def restore(
         facts = {"bytes": len(data), "bpp": 8 * len(data) / (width * height), "model": row.name, "codec": row.codec}
         return facts | {"width": width, "height": height}
 
-    each(planned(sources, output, ".png", {*jpeg.SUFFIXES}), work, force, as_json)
+    each(planned(sources, output, ".png", {*jpeg.SUFFIXES}), work, force, as_json, FROM)
 
 
 @app.command()
 def info(
-    file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, show_default=False)], as_json: Json = False
+    file: Annotated[Path, typer.Argument(metavar="FILE", parser=named, show_default=False)], as_json: Json = False
 ) -> None:
     """Say what is in a file that `corec compress` wrote."""
     try:

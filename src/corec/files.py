@@ -14,6 +14,8 @@ PICTURES = frozenset(
     ".pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()
 )
 """Endings of the files that are taken out of a folder; a file named by itself may have any."""
+FILES = PICTURES | {".bpg", ".corec", ".j2c", ".jpc", ".jxl"}
+"""Endings of the files that there are: what has one is not meant to become a folder."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class Job:
 
     source: Path
     target: Path
-    taken: Path | None = None
-    """An earlier source that has the same target."""
+    problem: str = ""
+    """Why it cannot be done, if that is known beforehand."""
 
 
 def plan(sources: Sequence[Path], destination: str, suffix: str, endings: Iterable[str] = PICTURES) -> list[Job]:
@@ -32,32 +34,31 @@ def plan(sources: Sequence[Path], destination: str, suffix: str, endings: Iterab
     A folder stands for the files directly in it and below whose names end in one of endings. The
     destination is a folder, where the sources' names (below a folder: their relative paths) are kept with the
     new suffix, unless there is one source, a file, and the destination neither is a folder nor
-    ends in a slash. A source need not exist. Raises FileError for an empty folder, or a destination that cannot be
-    meant.
+    ends in a slash. A source need not exist. Raises FileError for a destination that cannot be meant.
     """
     if not is_folder(sources, destination):
         return [Job(sources[0], Path(destination))]
     folder = Path(destination)
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise FileError(f"{folder} is a file; several sources need a folder to go to")
-    if folder.suffix.lower() in PICTURES and not os.path.exists(folder) and not ends_in_slash(destination):
+    if folder.suffix.lower() in FILES and not os.path.exists(folder) and not ends_in_slash(destination):
         raise FileError(
             f"several sources go into a folder, and {folder} looks like a file; write {folder}/ if it is none"
         )
     endings = frozenset(endings)
     known = PICTURES | endings
     jobs: dict[Path, Job] = {}
-    clashes = []
+    undone = []
     for source in sources:
         found = below(source, endings, folder) if os.path.isdir(source) else [(source, Path(source.name))]
         if not found:
-            raise FileError(f"the folder {source} has no file that ends in {', '.join(sorted(endings))}")
+            undone.append(Job(source, folder, f"the folder has no file that ends in {', '.join(sorted(endings))}"))
         for path, name in found:
             target = folder / renamed(name, suffix, known)
             first = jobs.setdefault(target, Job(path, target)).source
             if not same(first, path):
-                clashes.append(Job(path, target, first))
-    return [*jobs.values(), *clashes]
+                undone.append(Job(path, target, f"{first} becomes {target} already; give this one another place"))
+    return [*jobs.values(), *undone]
 
 
 def is_folder(sources: Sequence[Path], destination: str) -> bool:
@@ -109,16 +110,19 @@ def same(one: Path, other: Path) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
-def check_target(target: Path, sources: frozenset[str], force: bool, taken: Path | None = None) -> None:
-    """Refuse a target that must not be written; sources are real paths. Raises FileError."""
-    if taken:
-        raise FileError(f"{taken} becomes {target} already; give this one another place")
+def check_target(target: Path, sources: frozenset[str], force: bool) -> None:
+    """Refuse a target that must not or cannot be written; sources are real paths. Raises FileError."""
     if os.path.realpath(target) in sources:
         raise FileError(f"{target} is itself a source")
     if os.path.exists(target) and not os.path.isfile(target):
         raise FileError(f"{target} exists and is no ordinary file")
     if os.path.exists(target) and not force:
         raise FileError(f"{target} exists; --force overwrites it")
+    above = next(folder for folder in Path(os.path.realpath(target)).parents if os.path.exists(folder))
+    if not os.path.isdir(above):
+        raise FileError(f"cannot write {target}: {above} is no folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise FileError(f"cannot write {target}: the folder {above} may not be written to")
 
 
 @contextmanager

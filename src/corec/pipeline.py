@@ -4,13 +4,12 @@ import io
 import math
 import sys
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from corec import color
 from corec.choice import Choice, Writer, candidates_for, choose, range_of
 from corec.codecs import jpeg
 from corec.codecs.base import codec_of, codecs
@@ -76,8 +75,7 @@ def compress(
     4, and none above 4 megapixels. Raises CorecError.
     """
     picture = as_picture(image, background)
-    if gray and not picture.gray:
-        picture = Picture(color.luma(picture.pixels))
+    picture = picture.luma() if gray else picture
     return compress_picture(picture, codec=codec, model=model, quality=quality, bpp=bpp, size=size, effort=effort).data
 
 
@@ -107,8 +105,12 @@ def compress_picture(
     every codec. progress is called with the share done.
     """
     refuse_beyond_largest(picture.width, picture.height)
-    if sum(wish is not None for wish in (quality, bpp, size)) > 1:
+    wishes = {name: wish for name, wish in (("quality", quality), ("bpp", bpp), ("size", size)) if wish is not None}
+    if len(wishes) > 1:
         raise RateError("give one of quality, bpp and size")
+    for name, wish in wishes.items():
+        if not isinstance(wish, Real) or isinstance(wish, bool):
+            raise RateError(f"{name} must be a number, not {wish!r}")
     if bpp is not None:
         if not 0 < bpp < math.inf:
             raise RateError(f"bpp must be a number above 0, not {bpp}")
