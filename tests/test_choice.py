@@ -250,7 +250,7 @@ class TestFamilies:
         rows(color_half={"method": "other", "codec": "webp"}, color_full={"method": "other", "codec": "bpg"})
         gray, colour = picture(9, 9, True), picture(9, 9, False)
         for source, codec, name, message in (
-            (gray, "jpeg", "nothing", "no model 'nothing'; there are: gray-half"),
+            (gray, "jpeg", "nothing", "no model 'nothing'; `corec models` lists them"),
             (colour, "jpeg", "joint", "the picture is colour, and joint has gray models"),
             (colour, "jpeg", "other", "the models of other are for webp, bpg, not jpeg"),
             (gray, "bpg", "other", "the picture is gray, and other has colour models"),

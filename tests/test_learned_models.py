@@ -16,7 +16,7 @@ from corec import models, runtime
 from corec.color import luma
 from corec.errors import ModelError
 from corec.learned import codec, prior
-from corec.learned.codec import origin, read, tables_of, write
+from corec.learned.codec import Latents, origin, read, tables_of
 from corec.learned.tables import Tables
 from corec.models import learned, learned_named, learned_numbered, model_named, model_numbered
 from corec.picture import Picture
@@ -47,7 +47,7 @@ def test_a_model_is_found_by_name_by_method_and_by_the_kind_of_picture() -> None
 def test_a_model_for_colour_takes_gray_pictures(name: str) -> None:
     gray, model = picture(70, 90, True), learned_named(name)
     color = Picture(np.repeat(gray.pixels[..., None], 3, 2))
-    data, other = write(gray, model, 5), write(color, model, 5)
+    data, other = Latents(gray, model).file(5), Latents(color, model).file(5)
     assert origin(data)[1] == origin(other)[1]
     assert read(data).gray and not read(other).gray
     np.testing.assert_array_equal(read(data).pixels, luma(read(other).pixels))
@@ -76,7 +76,7 @@ def test_learned_models_share_their_numbers_with_the_others() -> None:
     assert learned_numbered(21) == learned_named("plain-color")
     with pytest.raises(ModelError, match="the file is damaged: its model plain-color writes other files"):
         model_numbered(21)
-    with pytest.raises(ModelError, match=r"no model 'large'; there are: plain-gray"):
+    with pytest.raises(ModelError, match="no model 'large'; `corec models` lists them"):
         model_named("large")
 
 
@@ -139,7 +139,7 @@ def test_a_context_that_sees_no_latents_is_refused(monkeypatch: pytest.MonkeyPat
 def test_an_altered_file_of_a_model_is_refused(
     zoo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, part: str
 ) -> None:
-    data = write(picture(20, 30, True), learned_named(name), 3)
+    data = Latents(picture(20, 30, True), learned_named(name)).file(3)
     shutil.copytree(zoo, tmp_path, dirs_exist_ok=True)
     for module in (codec, prior):
         monkeypatch.setattr(module, "ZOO", tmp_path)

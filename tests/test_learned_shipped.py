@@ -9,9 +9,11 @@ from tiny import picture
 from tiny_learned import KINDS, farthest, onnx, tiny_zoo
 
 from corec import models
+from corec.errors import ModelError
 from corec.learned import codec, prior
 from corec.learned.codec import Latents, decoded, net, origin, read, tables_of
 from corec.models import Learned, learned, learned_named, read_manifest
+from corec.pipeline import compress
 from corec.runtime import Network
 
 
@@ -128,3 +130,9 @@ def test_shipped_rows_are_whole() -> None:
         assert [hashlib.sha256(path.read_bytes()).hexdigest() for path in files] == list(row.sha256.values())
         assert sum(path.stat().st_size for path in files) <= 4_000_000, row.name
         assert row.training["seed"] is not None
+
+
+@pytest.mark.parametrize("name", ["plain", "joint", "jpeg-color-half"])
+def test_what_is_for_other_codecs_is_refused(name: str) -> None:
+    with pytest.raises(ModelError, match=f"{name} is not for the learned codec"):
+        compress(picture(20, 30, False).pixels, codec="learned", model=name)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,6 +191,9 @@ def test_any_number_of_bits_may_be_allowed() -> None:
     [
         ({"quality": 101}, "quality must lie in 0..100, not 101"),
         ({"quality": -1}, "quality must lie in 0..100"),
+        ({"quality": "50"}, "quality must be a number, not '50'"),
+        ({"bpp": [1]}, r"bpp must be a number, not \[1\]"),
+        ({"size": True}, "size must be a number, not True"),
         ({"quality": float("nan")}, "quality must lie in 0..100"),
         ({"bpp": 0}, "bpp must be a number above 0"),
         ({"bpp": float("inf")}, "bpp must be a number above 0"),
@@ -199,9 +203,9 @@ def test_any_number_of_bits_may_be_allowed() -> None:
         ({"size": 500, "bpp": 1}, "give one of quality, bpp and size"),
     ],
 )
-def test_wishes_that_cannot_be_met_are_refused(wish: dict[str, float], message: str) -> None:
+def test_wishes_that_cannot_be_met_are_refused(wish: dict[str, Any], message: str) -> None:
     with pytest.raises(RateError, match=message):
-        compress(picture(20, 30, True).pixels, **wish)  # type: ignore[arg-type]
+        compress(picture(20, 30, True).pixels, **wish)
 
 
 def test_a_model_that_does_not_fit_is_refused() -> None:

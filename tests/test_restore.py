@@ -87,8 +87,11 @@ def test_a_camera_held_upright_gives_an_upright_picture() -> None:
     source = Image.fromarray(picture(40, 64, False).pixels)
     exif = source.getexif()
     exif[0x0112] = 6  # to be turned by a quarter
-    plain, turned = file(40, 64, False, source), file(40, 64, False, source, exif=exif)
-    np.testing.assert_array_equal(restore(turned), np.rot90(restore(plain), -1))
+    xmp = b"""<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'>
+    <rdf:Description xmlns:tiff='http://ns.adobe.com/tiff/1.0/' tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>"""
+    plain = file(40, 64, False, source)
+    for turned in (file(40, 64, False, source, exif=exif), file(40, 64, False, source, xmp=xmp)):
+        np.testing.assert_array_equal(restore(turned), np.rot90(restore(plain), -1))
 
 
 def test_a_colour_profile_is_applied() -> None:

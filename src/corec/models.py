@@ -199,10 +199,9 @@ def model_named(name: str) -> Model:
     for model in models():
         if model.name == name:
             return model
-    others = [row.name for row in learned()]
-    if name in others or name in (row.method for row in learned()):
+    if any(name in (row.name, row.method) for row in learned()):
         raise ModelError(f"{name} is for the learned codec alone")
-    raise ModelError(f"no model {name!r}; there are: {', '.join([*(m.name for m in models()), *others])}")
+    raise ModelError(f"no model {name!r}; `corec models` lists them, and their methods")
 
 
 def rows_named(name: str) -> list[Model]:
@@ -233,6 +232,8 @@ def learned_named(name: str) -> Learned:
     for row in rows:
         if row.name == name:
             return row
+    if name == PLAIN or any(name in (row.name, row.method) for row in models()):
+        raise ModelError(f"{name} is not for the learned codec")
     raise ModelError(f"the learned codec has no model {name!r}; there are: {', '.join(r.name for r in rows) or 'none'}")
 
 

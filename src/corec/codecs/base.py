@@ -95,5 +95,6 @@ def codec_of(data: bytes) -> Codec:
     for codec in codecs():
         if codec.accept(data):
             return codec
-    what = "empty" if not data else "of no format that Corec reads"
-    raise CodecError(f"the file is {what}; Corec reads: {', '.join(c.NAME for c in codecs())}")
+    if not data:
+        raise CodecError("the file is empty")
+    raise CodecError(f"the file is of no format that Corec writes: {', '.join(c.NAME for c in codecs())} and .corec")

@@ -182,10 +182,10 @@ def log_steps(data: bytes) -> np.ndarray:
 
 
 def with_metadata_of(data: bytes, pixels: np.ndarray) -> Image.Image:
-    """Pixels, (H, W) or (H, W, 3) RGB, as a Pillow image with the colour profile and EXIF data of a file."""
+    """Pixels, (H, W) or (H, W, 3) RGB, as a Pillow image with a file's profile and what says how it is turned."""
     image = Image.fromarray(pixels)
     with opened(data) as picture:
-        image.info.update({key: picture.info[key] for key in ("icc_profile", "exif") if key in picture.info})
+        image.info.update({key: picture.info[key] for key in ("icc_profile", "exif", "xmp") if key in picture.info})
     return image
 
 

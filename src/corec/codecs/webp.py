@@ -22,9 +22,9 @@ from corec.errors import CodecError
 NAME = "webp"
 SUFFIXES = (".webp",)
 LARGEST = 16383
+"""VP8's limit on width and height."""
 PIXELS = 178_956_970
 """Most pixels that Pillow reads, unless its MAX_IMAGE_PIXELS, of which it is twice as many, is changed."""
-"""VP8's limit on width and height."""
 TELLS_STEP = False
 
 FRAME, OURS = b"VP8 ", b"Corc"

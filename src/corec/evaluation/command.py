@@ -63,7 +63,8 @@ def compare(wishes: Wishes, run: Run) -> str:
     if run.output and same(run.output, wishes.folder):
         raise FileError(f"{run.output} holds the pictures: a report needs a folder of its own")
     rates = sorted(set(wishes.rates or RATES))
-    targets = [target(name) for name in dict.fromkeys(wishes.match)] or [Target("", rate) for rate in rates]
+    targets = [target(name) for name in wishes.match] or [Target("", rate) for rate in rates]
+    targets = list({each.name: each for each in targets}.values())
     ours = contenders.usable(wishes.models or [contenders.CHOICE])
     if wishes.anchors is None:
         names = contenders.usable(contenders.anchors(), run.tell)
