@@ -258,9 +258,10 @@ def test_luma_in_colour_is_restored_by_a_gray_network(tmp_path: Path, new_zoo: P
         method = Method(Settings(**settings))  # type: ignore[arg-type]
         torch.nn.init.normal_(method.reconstruct.tail.weight, std=0.03)
         save_run(tmp_path, "joint", settings, method)
-        export(tmp_path, name, zoo=new_zoo)
+        told.append(export(tmp_path, name, zoo=new_zoo))
         return method
 
+    told: list[dict[str, int]] = []
     torch.manual_seed(1)
     exported("gray", 1, steps=(20.0, 100.0))
     exported("alone", 3)
@@ -297,6 +298,9 @@ def test_luma_in_colour_is_restored_by_a_gray_network(tmp_path: Path, new_zoo: P
     exported("gray", 1)  # a new gray one makes others of those that look through it
     assert model_named("webp-color").luma == model_named("webp-gray").number > gray.number
     assert model_named("webp-color").number > before
+    assert told[-1] == {name: model_named(name).number for name in ("webp-gray", "bpg-gray", "webp-color", "bpg-color")}
+    with pytest.raises(ModelError, match="webp-color looks through webp-gray, which this one cannot replace"):
+        exported("gray", 3)
     with pytest.raises(ModelError, match=f"model {before} .webp-color. was retired"):
         model_numbered(before)
 

@@ -209,6 +209,23 @@ def test_a_report_is_written_and_gone_on_with(
     assert "curves.png" not in capsys.readouterr().out  # that of the report
 
 
+def test_a_picture_that_cannot_be_measured_is_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGBA", (40, 40), (9, 9, 9, 99)).save(folder / "clear.png")
+    (folder / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    assert evaluate(folder, "--models", "jpeg-best", "--anchors", "jpeg", "--match", "jpeg@30") == 0
+    told = capsys.readouterr()
+    assert "4 pictures" in told.out
+    assert [line.split(" is left out: ")[0] for line in told.err.splitlines()] == [
+        "corec: clear.png",
+        "corec: torn.jpg",
+    ]
+    for path in folder.glob("*a*.png"):
+        path.unlink()
+    (folder / "color.png").unlink()
+    assert evaluate(folder, "--anchors", "jpeg", "--match", "jpeg@30") == 1
+    assert capsys.readouterr().err.endswith("that can be measured\n")
+
+
 def test_the_page_needs_no_other_file(folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "report"
     rates = ["1", "1.5", "2", "2.5", "3"]

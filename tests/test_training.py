@@ -245,6 +245,15 @@ def test_a_run_can_start_from_the_weights_of_another(whole: Path, pictures: Path
     assert kept["compact.head.weight"].shape != first["compact.head.weight"].shape
     with pytest.raises(RecipeError, match=r"missing/checkpoint\.pt"):
         train(replace(second, start_from="missing"), pictures, tmp_path / "third")
+    other = Recipe("zhao2017", {"filters": 5}, 6, batch=2, crop=32, start_from="first")
+    with pytest.raises(RecipeError, match=r"first/checkpoint\.pt has no weights that fit"):
+        train(other, pictures, tmp_path / "third")
+
+
+def test_other_data_cannot_continue_a_run(whole: Path, pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(pictures, tmp_path / "others")
+    with pytest.raises(RecipeError, match=r"has seen .*: use another run folder"):
+        train(TINY, tmp_path / "others", whole)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(pictures: Path, tmp_path: Path) -> None:

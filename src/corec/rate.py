@@ -49,7 +49,7 @@ def best_within(
 
     write gives the file at a step between finest and coarsest, which settle makes one that the codec can express; none
     is written twice. The search begins where the forecast has the size, corrects the forecast by what it finds, and
-    keeps a bracket. A file that is large enough ends it, and so does a bracket without a step in it: twelve files at
+    keeps a bracket. A file that is large enough ends it, and so does a bracket without a step in it: thirteen files at
     most, four or five as a rule. Raises RateError, with the smallest size, if even the coarsest is too large.
     """
     best: Try | None = None

@@ -53,8 +53,6 @@ class Request:
     """How many targets, in the middle of the list, crops are kept of."""
     images: tuple[str, ...] = ()
     """Paths below the folder, if not all pictures are meant."""
-    output: Path | None = None
-    """A folder whose pictures are not to be measured, if it lies in the other: that of the report."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ def evaluate(
 
 def tasks_of(request: Request) -> Iterator[tuple[Task, str]]:
     """All tasks, each with the digest of its picture's file. Raises FileError."""
-    images = list(request.images) or pictures_below(request.folder, request.output)
+    images = list(request.images) or pictures_below(request.folder)
     digests = {image: digest(request.folder / image) for image in images}
     shown, at = set(shown_images(images)), shown_targets(request)
     for target in request.targets:
@@ -131,6 +129,24 @@ def pictures_below(folder: Path, apart_from: Path | None = None) -> list[str]:
     if not images:
         raise FileError(f"there are no pictures in {folder}")
     return images
+
+
+def taken(folder: Path, names: list[str], tell: Callable[[str], object]) -> list[str]:
+    """Those of some pictures that can be measured; of the others, transparent or damaged ones, it is told why not.
+
+    Raises FileError if none is left.
+    """
+    kept = []
+    for name in names:
+        try:
+            read_picture(folder / name)
+        except CorecError as error:
+            tell(f"{name} is left out: {str(error).removeprefix(f'{folder / name}').lstrip(': ')}")
+        else:
+            kept.append(name)
+    if not kept:
+        raise FileError(f"there are no pictures in {folder} that can be measured")
+    return kept
 
 
 def in_report(folder: Path, name: Path) -> bool:
@@ -198,7 +214,10 @@ def read_gray(path: Path) -> Picture:
 def measured(picture: Picture, task: Task) -> Measured:
     """The row of a picture that has been read."""
     who = contender(task.contender)
-    allowed, anchor = task.target.allowance(picture)
+    try:
+        allowed, anchor = task.target.allowance(picture)
+    except RateError:  # the anchor has no file so small
+        allowed, anchor = 0, None
     row = Row(task.image, task.contender, task.target.name, picture.width, picture.height, allowed)
     if allowed < 1:
         return Measured(row)

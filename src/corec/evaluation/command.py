@@ -75,8 +75,9 @@ def compare(wishes: Wishes, run: Run) -> str:
     if against not in names:
         raise RateError(f"--against {against}: it is not among what is measured, {', '.join(names)}")
     crops = 0 if run.output is None else SHOWN if wishes.match else 1
-    request = bench.Request(wishes.folder, wishes.gray, tuple(targets), tuple(names), crops, output=run.output)
+    images = bench.taken(wishes.folder, bench.pictures_below(wishes.folder, run.output), run.tell)
     finished = run.finished()
+    request = bench.Request(wishes.folder, wishes.gray, tuple(targets), tuple(names), crops, tuple(images))
     measured = bench.evaluate(request, finished, run.report, run.processes)
     results = Results(request, against, measured, finished.versions)
     if run.output:

@@ -20,7 +20,7 @@ from corec.errors import FileError
 
 PACKAGES = (
     "av bm3d bm4d constriction imagecodecs jpeglib mozjpeg-lossless-optimization numpy onnxruntime pillow pillow-heif "
-    "pillow-jxl-plugin pytorch-msssim scikit-image"
+    "pytorch-msssim scikit-image"
 ).split()
 LIBRARIES = {"libjpeg_turbo": "libjpeg-turbo", "jpg_2000": "OpenJPEG", "webp": "libwebp", "avif": "libavif"}
 """Those in Pillow: its name for them, and theirs."""
@@ -54,7 +54,8 @@ class Row:
     model: str = ""
     """Corec's, if any."""
     write_seconds: float = nan
-    """For all files that the search for this one took, beside whatever else the machine did."""
+    """For all files that the search for this one took, beside whatever else the machine did; none for an anchor whose
+    own file the target is."""
     read_seconds: float = nan
 
     @property

@@ -32,6 +32,7 @@ from corec.methods.klt import klt, lay, lay_transposed
 from corec.methods.layers import GDN
 from corec.methods.levels import Levels, Rates
 from corec.methods.similarity import distortion_of
+from corec.training.recipe import at_least
 
 GRID = 16
 """Sides of training crops are multiples of it."""
@@ -99,6 +100,10 @@ class Settings(Rates):
     """0: as published, 128 for gray and 192 for colour."""
     latents: int = 0
     """Channels of the latents. 0: as published, as many as filters."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(0, filters=self.filters, latents=self.latents)
 
 
 class Method(nn.Module):

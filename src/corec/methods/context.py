@@ -33,6 +33,7 @@ from corec.methods.joint import Compact, Reconstruct
 from corec.methods.levels import Levels, Rates
 from corec.methods.similarity import distortion_of
 from corec.training.proxies import CENTER, enlarge_chroma, rgb_from_ycbcr, ycbcr_from_rgb
+from corec.training.recipe import at_least
 from corec.view import Seen
 
 GRID = 32
@@ -163,6 +164,13 @@ class Settings(Rates):
     """Tables for the latents."""
     rounds: int = 0
     """In which latents of every other crop are refined, as those of files are: see corec.learned.refine."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(1, compact_width=self.compact_width, compact_blocks=self.compact_blocks, widths=min(self.widths))
+        at_least(1, context_width=self.context_width)
+        at_least(2, scales=self.scales)
+        at_least(0, rounds=self.rounds)
 
 
 class Method(nn.Module):

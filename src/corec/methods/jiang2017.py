@@ -32,9 +32,11 @@ from torch import Tensor, nn
 
 from corec.codecs import jpeg
 from corec.codecs.base import codec_named
+from corec.errors import RecipeError
 from corec.methods.layers import Downscale, Upscale, silence
 from corec.training.coding import coded
 from corec.training.proxies import rgb_from_ycbcr, ycbcr_from_rgb
+from corec.training.recipe import at_least, shares
 
 FILTERS = 64
 LAYERS = 20
@@ -118,6 +120,12 @@ class Settings:
     """Step c as in the authors' released code, instead of equation 13."""
     likeness: float = 0.0
     """Weight of the opening's loss in step c. Without it ComCNN sharpens, and what RecCNN gains a viewer loses."""
+
+    def __post_init__(self) -> None:
+        at_least(1, rounds=self.rounds)
+        shares(opening=self.opening, compact_share=self.compact_share)
+        if not self.half and self.codec != "jpeg":
+            raise RecipeError("RecCNN alone repairs plain files of JPEG, and is for no other codec")
 
 
 class Method(nn.Module):

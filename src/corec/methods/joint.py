@@ -33,6 +33,7 @@ from corec.models import model_named
 from corec.suit import Suit
 from corec.training.coding import coded
 from corec.training.proxies import JpegProxy, rgb_from_ycbcr, ycbcr_from_rgb
+from corec.training.recipe import at_least, shares
 from corec.view import Seen
 from corec.wrap import with_luma
 
@@ -156,8 +157,9 @@ class Settings:
     likeness_weight: float = 0.05
 
     def __post_init__(self) -> None:
-        if min(self.compact_width, self.compact_blocks, *self.widths) < 1:
-            raise RecipeError("compact_width, compact_blocks and widths must be at least 1")
+        at_least(1, compact_width=self.compact_width, compact_blocks=self.compact_blocks, widths=min(self.widths))
+        at_least(0, rounds=self.rounds)
+        shares(real=self.real)
         if self.codec in self.also or len({*self.also}) < len(self.also):
             raise RecipeError("also may name each further codec once")
         if self.bare and (self.half or not {*self.bare} <= {self.codec, *self.also}):

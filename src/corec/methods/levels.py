@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from corec.errors import RecipeError
 from corec.methods.densities import SPEED
 from corec.methods.similarity import check_distortion
+from corec.training.recipe import at_least, shares
 
 NODES = 5
 LEAST_RISE = 0.01
@@ -48,6 +50,18 @@ class Rates:
 
     def __post_init__(self) -> None:
         check_distortion(self.distortion)
+        at_least(2, levels=self.levels)
+        shares(settled=self.settled)
+        low, high = self.lambdas
+        if not (0 < low < high < math.inf and span_of(self.lambdas) / (NODES - 1) > LEAST_RISE):
+            raise RecipeError(
+                f"lambdas must be two numbers above 0, the second one much larger, not {low:g} and {high:g}"
+            )
+
+
+def span_of(lambdas: tuple[float, float]) -> float:
+    """By how much the logarithm of gains rises from the coarsest level to the finest, to begin with."""
+    return 0.5 * math.log(lambdas[1] / lambdas[0])
 
 
 class Levels(nn.Module):
@@ -57,7 +71,7 @@ class Levels(nn.Module):
         super().__init__()
         self.count = count
         self.lambdas = lambdas
-        span = 0.5 * math.log(lambdas[1] / lambdas[0])
+        span = span_of(lambdas)
         rise = math.log(math.expm1(span / (NODES - 1) - LEAST_RISE))  # the inverse of softplus
         self.coarsest = nn.Parameter(torch.full((1, channels), (math.log(start) - span / 2) / SPEED))
         self.rises = nn.Parameter(torch.full((NODES - 1, channels), rise / SPEED))

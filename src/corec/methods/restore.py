@@ -19,6 +19,7 @@ from corec.codecs import jpeg
 from corec.methods.joint import FLOOR, Reconstruct
 from corec.training.coding import coded
 from corec.training.proxies import rgb_from_ycbcr, ycbcr_from_rgb
+from corec.training.recipe import at_least, shares
 
 GRID = 16
 """Sides of training crops are multiples of it."""
@@ -38,6 +39,10 @@ class Settings:
     """Share of colour files whose chroma is not subsampled."""
     twice: float = 0.2
     """Share of files made from a picture that had been a finer JPEG file before, with other blocks."""
+
+    def __post_init__(self) -> None:
+        at_least(1, widths=min(self.widths))
+        shares(flat=self.flat, whole_chroma=self.whole_chroma, twice=self.twice)
 
     @property
     def half(self) -> bool:

@@ -40,11 +40,13 @@ from torch.nn import functional as F
 
 from corec.codecs import jpeg
 from corec.codecs.base import codec_named
+from corec.errors import RecipeError
 from corec.methods.jiang2017 import initialise
 from corec.methods.layers import Downscale, cubic, silence
 from corec.methods.similarity import terms
 from corec.training.coding import coded
 from corec.training.proxies import rgb_from_ycbcr, ycbcr_from_rgb
+from corec.training.recipe import at_least, shares
 
 GRID = 16
 """Sides of training crops are multiples of it."""
@@ -166,6 +168,12 @@ class Settings:
     """Learning rate of FDNN over that of the others."""
     structure_weight: float = 0.03
     """w of step c."""
+
+    def __post_init__(self) -> None:
+        at_least(1, filters=self.filters, rounds=self.rounds)
+        shares(virtual_share=self.virtual_share, compact_share=self.compact_share)
+        if self.virtual_share + self.compact_share > 1:
+            raise RecipeError("virtual_share and compact_share are more than the whole of a round")
 
     @property
     def half(self) -> bool:

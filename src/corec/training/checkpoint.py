@@ -21,6 +21,8 @@ def load(checkpoint: Path, device: torch.device) -> dict[str, Any]:
         state = torch.load(checkpoint, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise RecipeError(f"there is no {checkpoint}") from error
+    except OSError as error:
+        raise RecipeError(f"{checkpoint} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # torch raises half a dozen kinds on damaged files
         raise RecipeError(f"{checkpoint} cannot be read, it is damaged or none of ours") from error
     missing = {"recipe", "method", "optimizer", "average", "step", "seconds"} - set(state)
@@ -69,10 +71,12 @@ def refuse_other(recipe: Recipe, saved: Recipe, checkpoint: Path) -> None:
             )
 
 
-def take_over(method: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Copy weights by name, into wider layers too: further outputs start as they are, further inputs with zeros, so
-    that what is new has no part, at first, in what there was. The layers at a network's ends are taken whole, or from
-    gray into colour, where luma comes first; with other planes they are for something else.
+def take_over(method: nn.Module, weights: dict[str, Tensor]) -> int:
+    """Copy weights by name, and tell of how many layers; biases alone are none.
+
+    Into wider layers, too: further outputs start as they are, further inputs with zeros, so that what is new has no
+    part, at first, in what there was. The layers at a network's ends are taken whole, or from gray into colour, where
+    luma comes first; with other planes they are for something else.
     """
     taken = {}
     for name, own in method.state_dict().items():
@@ -85,6 +89,7 @@ def take_over(method: nn.Module, weights: dict[str, Tensor]) -> None:
                 taken[name][: len(weight), weight.shape[1] :] = 0
             taken[name][tuple(slice(side) for side in weight.shape)] = weight
     method.load_state_dict(taken, strict=False)
+    return sum(name in taken for name, own in method.named_parameters() if own.ndim > 1)
 
 
 def fits_into(weight: Tensor, other: Tensor) -> bool:

@@ -9,10 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from corec.errors import CorecError, RecipeError
-from corec.files import below
+from corec.files import PICTURES, below
 from corec.picture import read_picture, resized
-
-SUFFIXES = frozenset({".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 
 
 class Photographs:
@@ -27,7 +25,7 @@ class Photographs:
     def __init__(self, folder: Path, color: bool, hold_out: int = 20, reduce_above: int = 1000) -> None:
         if not folder.is_dir():
             raise RecipeError(f"{folder} is no folder")
-        files = [path for path, _ in below(folder, SUFFIXES, Path(os.devnull))]
+        files = [path for path, _ in below(folder, PICTURES, Path(os.devnull))]
         if not files:
             raise RecipeError(f"there are no pictures under {folder}")
         self.source = f"{', '.join(sorted({p.parent.name for p in files}))}: {len(files)} files"
@@ -83,8 +81,7 @@ def opened(path: Path, color: bool) -> Image.Image | None:
         raise RecipeError(f"the training picture {error}") from error
     if color and picture.gray:
         return None
-    image = Image.fromarray(picture.pixels)
-    return image if color else image.convert("L")
+    return Image.fromarray((picture if color else picture.luma()).pixels)
 
 
 def cut(picture: np.ndarray, size: int, random: np.random.Generator) -> np.ndarray:

@@ -70,7 +70,9 @@ def export(run: Path, name: str, number: int | None = None, default: bool = Fals
         raise RecipeError(f"{checkpoint} has weights that are no numbers: lower the recipe's learning_rate")
     method.eval()
     learned = hasattr(method, "tables")
-    row, parts = learned_parts(method) if learned else pair_parts(method)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the same weights become the same files
+        row, parts = learned_parts(method) if learned else pair_parts(method)
     files = {part: f"{name}.{part}.{'npz' if part == 'tables' else 'onnx'}" for part in parts}
     digests = {part: hashlib.sha256(data).hexdigest() for part, data in parts.items()}
     if learned:
@@ -105,7 +107,9 @@ def export(run: Path, name: str, number: int | None = None, default: bool = Fals
     for file in all_files(before) - all_files(manifest):
         (zoo / file).unlink(missing_ok=True)
     read_manifest.cache_clear()
-    return {entry["name"]: entry["number"] for entry in entries}
+    known = {row["number"] for row in before["model"]}
+    others = [row for row in manifest["model"] if row.get("luma") and row["number"] not in known]
+    return {row["name"]: row["number"] for row in (*entries, *others)}
 
 
 def number_of_luma(manifest: Manifest, row: dict[str, Any], luma: str) -> int:

@@ -188,6 +188,8 @@ def begin(
     if checkpoint.exists():
         state = load(checkpoint, device)
         refuse_other(recipe, fill(Recipe, state["recipe"], str(checkpoint)), checkpoint)
+        if (was := state.get("origin", {}).get("data", photographs.source)) != photographs.source:
+            raise RecipeError(f"{checkpoint} has seen {was}, not {photographs.source}: use another run folder")
         try:
             method.load_state_dict(state["method"])
             for optimizer, own in zip(optimizers, state["optimizer"], strict=True):
@@ -198,7 +200,9 @@ def begin(
     if hasattr(method, "start_with"):
         method.start_with(photographs.batch(0, FIRST_LOOK, recipe.crop, recipe.seed))
     if recipe.start_from:
-        take_over(method, load(run.parent / recipe.start_from / "checkpoint.pt", device)["average"])
+        other = run.parent / recipe.start_from / "checkpoint.pt"
+        if not take_over(method, load(other, device)["average"]):
+            raise RecipeError(f"{other} has no weights that fit into the networks of {recipe.name or run.name}")
     return {k: v.detach().clone() for k, v in method.state_dict().items()}, 0, 0.0
 
 

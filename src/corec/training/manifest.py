@@ -65,14 +65,19 @@ def entered(kind: str, entries: list[dict[str, Any]], before: Manifest) -> Manif
 def with_new_luma(rows: Manifest, entries: list[dict[str, Any]], before: Manifest) -> Manifest:
     """The same where models in colour, whose luma is restored by a gray one's network that was replaced by one of the
     entries, take the new one's: that makes them others, with numbers of their own."""
-    new = {entry["name"]: entry["number"] for entry in entries}
-    replaced = {row["number"]: new[row["name"]] for row in before["model"] if row["name"] in new}
+    new = {entry["name"]: entry for entry in entries}
+    replaced = {row["number"]: (row, new[row["name"]]) for row in before["model"] if row["name"] in new}
     last = max(row["number"] for some in rows.values() for row in some)
     for row in [row for row in rows["model"] if row.get("luma") in replaced]:
+        old, gray = replaced[row["luma"]]
+        if any(gray.get(fact) != old[fact] for fact in ("color", "codec", "ratio")):
+            raise ModelError(
+                f"{row['name']} looks through {old['name']}, which this one cannot replace: take another name"
+            )
         last += 1
         rows["retired"].append({"number": row["number"], "name": row["name"]})
         rows["model"].remove(row)
-        rows["model"].append(row | {"number": last, "luma": replaced[row["luma"]]})
+        rows["model"].append(row | {"number": last, "luma": gray["number"]})
     return rows
 
 

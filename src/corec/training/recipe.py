@@ -2,7 +2,7 @@
 
 import math
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -37,7 +37,7 @@ class Recipe:
     name: str = ""
     """What the recipe is called: by its file, unless that says another."""
     start_from: str = ""
-    """A run (a folder beside this one's) whose weights of equal shape are taken over at step 0."""
+    """A run (a folder beside this one's) whose weights are taken over at step 0, into wider layers too."""
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch) < 1:
@@ -48,8 +48,7 @@ class Recipe:
             raise RecipeError(f"crop must be at least 32, not {self.crop}")
         if not (0 <= self.learning_rate < math.inf and 0 <= self.average < 1):
             raise RecipeError("learning_rate must be a number from 0 on, and average one from 0 on and below 1")
-        if not 0 <= self.enlarged <= 1:
-            raise RecipeError(f"enlarged must be a share, 0 to 1, not {self.enlarged:g}")
+        shares(enlarged=self.enlarged)
         if self.warm_up < 0 or not 0 <= self.seed < 1 << 32:
             raise RecipeError("warm_up and seed must be 0 at least, seed below 2^32")
 
@@ -63,7 +62,7 @@ def read_recipe(path: Path | str) -> Recipe:
     if not path.exists() and (RECIPES / f"{path.name}.toml").exists():
         path = RECIPES / f"{path.name}.toml"
     try:
-        table = tomllib.loads(path.read_text())
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
         raise RecipeError(f"no recipe {path}; Corec comes with: {known}") from None
@@ -89,11 +88,24 @@ def fill(kind: type[T], table: dict[str, Any], where: str) -> T:
         except TypeError:
             expected = hints[key] if get_args(hints[key]) else hints[key].__name__
             raise RecipeError(f"{where}: {key} must be {expected}, not {value!r}") from None
-    required = [f.name for f in fields(kind) if f.name not in values]  # type: ignore[arg-type]
-    try:
-        return kind(**values)
-    except TypeError:
-        raise RecipeError(f"{where}: missing one of {', '.join(required)}") from None
+    required = [f.name for f in fields(kind) if f.default is MISSING and f.name not in values]  # type: ignore[arg-type]
+    if required:
+        raise RecipeError(f"{where}: missing {', '.join(required)}")
+    return kind(**values)
+
+
+def at_least(least: float, **values: float) -> None:
+    """Raise RecipeError for a setting that is less."""
+    for name, value in values.items():
+        if not value >= least:
+            raise RecipeError(f"{name} must be at least {least:g}, not {value:g}")
+
+
+def shares(**values: float) -> None:
+    """Raise RecipeError for a setting that is no share of something."""
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise RecipeError(f"{name} must be a share, 0 to 1, not {value:g}")
 
 
 def typed(value: Any, expected: Any) -> Any:
