@@ -45,6 +45,8 @@ STANDARD = [
     )
 ]
 """T.81, tables K.1 and K.2, in row order: luma and chroma as nearly every encoder scales them."""
+STANDARD_SHAPES = np.array(STANDARD) / np.mean(STANDARD[0])
+"""The same as multipliers of luma's mean step, (2, 64)."""
 FLAT = np.array(STANDARD) ** 0.3
 FLAT *= [[1.0], [1.4]] / FLAT.mean(1, keepdims=True)
 """Corec's own, as multipliers of luma's mean step: the standard's raised to 0.3, nearly flat, which at equal bytes is

@@ -144,7 +144,7 @@ class Method(nn.Module):
     def shapes(self) -> np.ndarray:
         """JPEG's tables as multipliers of luma's mean step, (1 or 2, 64): Corec's own, but those of the standard where
         RecCNN repairs files of anybody's. None for other codecs."""
-        tables = jpeg.FLAT if self.settings.half else np.array(jpeg.STANDARD) / np.mean(jpeg.STANDARD[0])
+        tables = jpeg.FLAT if self.settings.half else jpeg.STANDARD_SHAPES
         return tables[: 1 + self.settings.color] if self.settings.codec == "jpeg" else np.empty((0, 64))
 
     @property

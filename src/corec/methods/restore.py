@@ -72,8 +72,7 @@ class Method(nn.Module):
 
     def shapes(self) -> np.ndarray:
         """The standard's tables, as multipliers of the luma table's mean: (1 or 2, 64)."""
-        tables = np.array(jpeg.STANDARD if self.settings.color else jpeg.STANDARD[:1], float)
-        return tables / tables[0].mean()
+        return jpeg.STANDARD_SHAPES[: 1 + self.settings.color]
 
     def forward(self, batch: Tensor, draws: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """One training step's loss. batch (N, 1 or 3, H, W): luma or RGB in 0..1, H and W multiples of

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from corec.codecs.jpeg import STANDARD
+from corec.codecs.jpeg import STANDARD, dct_matrix
 
 ROUNDING = 0.4
 """AC coefficients are rounded down below this fraction: zeros cost least, so the best quantiser for a
@@ -28,14 +28,6 @@ def ycbcr_from_rgb(x: Tensor) -> Tensor:
     r, g, b = x[:, :1], x[:, 1:2], x[:, 2:]
     y = 0.299 * r + 0.587 * g + 0.114 * b
     return torch.cat([y, (b - y) / 1.772 + CENTER, (r - y) / 1.402 + CENTER], 1)
-
-
-def dct_matrix() -> Tensor:
-    """The orthonormal 8-point DCT-II, rows by frequency."""
-    n = torch.arange(8, dtype=torch.float64)
-    matrix = torch.cos(torch.pi * (2 * n + 1) * n[:, None] / 16) / 2
-    matrix[0] /= 2**0.5
-    return matrix.float()
 
 
 def straight_through(value: Tensor, gradient: Tensor) -> Tensor:
@@ -62,7 +54,7 @@ class JpegProxy(nn.Module):
         start = torch.tensor(STANDARD[0]).log()
         start = 0.4 * (start - start.mean()) if learned else torch.zeros(64)
         self.log_shapes = nn.Parameter(start.repeat(2 if color else 1, 1), requires_grad=learned)
-        self.register_buffer("dct", dct_matrix(), persistent=False)
+        self.register_buffer("dct", torch.from_numpy(dct_matrix()), persistent=False)
 
     def shapes(self) -> Tensor:
         """(tables, 64) multipliers of the step, in row order (not zigzag)."""
