@@ -6,20 +6,17 @@ import os
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from corec import __version__, pipeline
+from corec import __version__, listing, pipeline
 from corec.batch import Tell, complain, each, progress, told_of
 from corec.codecs import jpeg
 from corec.errors import CorecError, EnvelopeError, MissingExtraError
 from corec.files import PICTURES, Job, aside, is_folder, left_out, plan, read_bytes
-from corec.learned import format as corec_file
-from corec.models import Learned, Model, learned, models
 from corec.picture import WRITTEN, read_picture, write_picture
 from corec.signals import ending
 
@@ -217,24 +214,12 @@ def info(
 @app.command("models")
 def show_models(as_json: Json = False) -> None:
     """List the models that come with Corec."""
-    every: list[Model | Learned] = [*models(), *learned()]
-    rows = [told_of_model(model) for model in every]
+    rows = list(listing.rows())
     if as_json:
         for row in rows:
             typer.echo(json.dumps(row))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    heads = "name", "number", "for", "codec", "pictures", "scale", "steps", "by default"
-    table = Table(*heads, box=None, header_style="bold")
-    table.columns[0].no_wrap, table.columns[0].min_width = True, max(len(row["name"]) for row in rows)
-    for row in rows:
-        scale = {1: "1", 1.5: "2/3", 2: "1/2", 3: "1/3"}[row["scale"]]
-        steps = "{:g} to {:g}".format(*row["steps"]) if "steps" in row else ""
-        pictures, default = "colour" if row["color"] else "gray", "yes" if row["default"] else "no"
-        table.add_row(row["name"], str(row["number"]), row["for"], row["codec"], pictures, scale, steps, default)
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    else:
+        listing.show(rows)
 
 
 @app.command()
@@ -345,15 +330,6 @@ def export(
         from corec.training import export as exporter
     for model, given in exporter.export(run, name, number, default).items():
         typer.echo(f"{model} is model number {given}")
-
-
-def told_of_model(model: Model | Learned) -> dict[str, Any]:
-    """What `corec models` says of a model."""
-    facts = asdict(model)
-    if isinstance(model, Learned):
-        return {"for": "compress", "codec": corec_file.NAME, "scale": 1} | facts
-    shown = {k: v for k, v in facts.items() if k != "shapes"}
-    return {"for": "restore" if model.restores else "compress", "scale": model.scale} | shown
 
 
 def planned(sources: list[Path], output: str, suffix: str, endings: Collection[str]) -> list[Job]:

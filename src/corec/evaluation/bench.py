@@ -199,16 +199,10 @@ def end_with(parent: BaseProcess) -> None:
 def measure(task: Task) -> Measured:
     """One row. Raises CorecError with the picture's name."""
     try:
-        picture = read_gray(task.folder / task.image) if task.gray else read_picture(task.folder / task.image)
-        return measured(picture, task)
+        picture = read_picture(task.folder / task.image)
+        return measured(picture.luma() if task.gray else picture, task)
     except CorecError as error:
         raise CorecError(f"{task.image} by {task.contender} at {task.target.name}: {error}") from error
-
-
-def read_gray(path: Path) -> Picture:
-    """A picture's luma."""
-    picture = read_picture(path)
-    return picture.luma()
 
 
 def measured(picture: Picture, task: Task) -> Measured:

@@ -84,7 +84,8 @@ def crops(results: Results) -> list[str]:
     parts = []
     for (image, bound), found in shown.items():
         path = results.request.folder / image
-        original = bench.read_gray(path) if results.request.gray else read_picture(path)
+        original = read_picture(path)
+        original = original.luma() if results.request.gray else original
         figures = [figure(bench.png(bench.middle(original.pixels)), "original", "")]
         for measured in found:
             row = measured.row

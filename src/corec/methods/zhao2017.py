@@ -201,9 +201,9 @@ class Method(nn.Module):
 
     def shapes(self) -> np.ndarray:
         """JPEG's own tables, as multipliers of the luma table's mean: (1 or 2, 64); none for other codecs."""
-        return (
-            jpeg.STANDARD_SHAPES[: 1 + self.settings.color] if self.settings.codec == jpeg.NAME else np.empty((0, 64))
-        )
+        if self.settings.codec != jpeg.NAME:
+            return np.empty((0, 64))
+        return jpeg.STANDARD_SHAPES[: 1 + self.settings.color]
 
     def begin(self, share: float) -> None:
         """Decide which network learns, the one that the phase is called after, once this share of the run is done."""

@@ -24,6 +24,7 @@ from corec.evaluation.rows import Row
 from corec.evaluation.tables import NONE, Table, number
 from corec.evaluation.targets import BYTES, Target, target
 from corec.models import models
+from corec.picture import read_picture
 from corec.runtime import available_threads
 
 NAME = "jiang2017"
@@ -253,7 +254,7 @@ def tables_of_sets(study: Study, anchor: str) -> list[Table]:
 def table_of_seconds(folder: Path, denoiser: Sequence[str]) -> Table:
     """Table V: from a file's bytes to the picture's pixels, on one gray picture of 256x256."""
     image = next(path for path in sorted(folder.iterdir()) if path.stem == TIMED)
-    picture = bench.read_gray(image)
+    picture = read_picture(image).luma()
     allowed, _ = target("jpeg@5").allowance(picture)
     methods = methods_at(5, denoiser) | {OURS: CHOICE}
     times = {}
