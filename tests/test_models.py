@@ -306,6 +306,27 @@ def test_luma_in_colour_is_restored_by_a_gray_network(tmp_path: Path, new_zoo: P
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch's, about its own exporter
+def test_the_same_weights_become_the_same_files(tmp_path: Path, new_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnx")
+    torch = pytest.importorskip("torch")
+    from corec.methods.joint import Method, Settings
+    from corec.training import export as exporter
+
+    settings: dict[str, Any] = {"codec": "bpg", "half": False, "compact_width": 4, "widths": (4, 6, 8)}
+    method = Method(Settings(**settings))
+    torch.nn.init.normal_(method.reconstruct.tail.weight, std=0.03)
+    save_run(tmp_path, "joint", settings, method)
+    found: list[list[Any]] = []
+    real = exporter.differences
+    monkeypatch.setattr(exporter, "differences", lambda *given: found[-1].append(real(*given)) or found[-1][-1])
+    for seed in (1, 2):  # by what a network does to pictures at random it is decided how its weights are stored
+        found.append([])
+        torch.manual_seed(seed)
+        exporter.export(tmp_path, "a", zoo=new_zoo)
+    assert found[0] and found[0] == found[1]
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's, about its own exporter
 def test_files_of_a_replaced_model_go_with_it(tmp_path: Path, new_zoo: Path) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("torch")

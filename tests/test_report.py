@@ -209,6 +209,17 @@ def test_a_report_is_written_and_gone_on_with(
     assert "curves.png" not in capsys.readouterr().out  # that of the report
 
 
+def test_one_size_is_measured_once_however_it_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for sizes in (["--match", "jpeg@30", "--match", "jpeg@30.0"], ["--bpp", "3", "--bpp", "3.0000001"]):
+        assert evaluate(folder, "--models", "jpeg-best", "--anchors", "jpeg", *sizes) == 0
+        assert capsys.readouterr().out.count("## Means of 4 pictures") == 1
+
+
+def test_an_anchor_that_has_no_file_so_small_has_no_figure(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(folder, "--models", "jpeg2000", "--anchors", "jpeg", "--match", "jpeg2000@0.05") == 0
+    assert "| jpeg2000 | - | - | - |" in capsys.readouterr().out
+
+
 def test_a_picture_that_cannot_be_measured_is_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("RGBA", (40, 40), (9, 9, 9, 99)).save(folder / "clear.png")
     (folder / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0")

@@ -225,6 +225,10 @@ def test_a_damaged_checkpoint_is_a_clear_error(
     (tmp_path / "checkpoint.pt").write_bytes(damage((whole / "checkpoint.pt").read_bytes()))
     with pytest.raises(RecipeError, match=r"checkpoint\.pt"):
         train(TINY, pictures, tmp_path)
+    (tmp_path / "checkpoint.pt").unlink()
+    (tmp_path / "checkpoint.pt").mkdir()
+    with pytest.raises(RecipeError, match=r"checkpoint\.pt cannot be read: "):
+        train(TINY, pictures, tmp_path)
 
 
 def test_a_checkpoint_of_other_networks_is_a_clear_error(whole: Path, pictures: Path, tmp_path: Path) -> None:
