@@ -20,7 +20,7 @@ LEVELS = [
     {"suit"},
     {"choice"},
     {"pipeline", "learned"},
-    {"demo", "batch"},
+    {"demo", "batch", "listing"},
     {"cli"},
     {"__main__"},
 ]
