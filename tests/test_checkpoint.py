@@ -21,7 +21,7 @@ def test_a_wider_network_begins_as_what_it_starts_from() -> None:
     assert torch.equal(new.inner.weight[6:], further) and further.any()
 
 
-def test_a_wider_network_takes_no_narrower_ends() -> None:
+def test_a_network_for_other_planes_takes_no_ends() -> None:
     old, new = network(2, 6), network(3, 5)
     kept = {name: weight.clone() for name, weight in new.state_dict().items()}
     take_over(new, old.state_dict())
@@ -30,12 +30,21 @@ def test_a_wider_network_takes_no_narrower_ends() -> None:
         assert torch.equal(weight, old.state_dict()[name] if name in same else kept[name])
 
 
-def test_a_network_for_colour_begins_with_one_for_luma() -> None:
-    def ends(planes: int) -> torch.nn.Module:
-        conv = torch.nn.Conv2d
-        return torch.nn.Sequential(OrderedDict(head=conv(planes, 5, 1), tail=conv(5, 4 * planes, 3)))
+def ends(planes: int, width: int) -> torch.nn.Module:
+    conv = torch.nn.Conv2d
+    return torch.nn.Sequential(OrderedDict(head=conv(planes, width, 1), tail=conv(width, 4 * planes, 3)))
 
-    old, new = ends(1), ends(3)
+
+def test_ends_may_be_wider_within() -> None:
+    old, new = ends(1, 5), ends(1, 8)
+    take_over(new, old.state_dict())
+    image = torch.rand(1, 1, 9, 9)
+    torch.testing.assert_close(new(image), old(image))
+    assert new.head.weight[5:].any() and not new.tail.weight[:, 5:].any()
+
+
+def test_a_network_for_colour_begins_with_one_for_luma() -> None:
+    old, new = ends(1, 5), ends(3, 5)
     chroma = new.tail.weight[4:].clone()
     take_over(new, old.state_dict())
     image = torch.rand(1, 3, 9, 9)

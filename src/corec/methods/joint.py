@@ -164,7 +164,7 @@ class Settings:
         at_least(0, rounds=self.rounds)
         shares(real=self.real)
         if self.front and (self.real or self.bare):
-            raise RecipeError("front trains the network that real leaves as it is, and bare has none of: give one of them")
+            raise RecipeError("front trains what real leaves as it is and bare does without: give one of them")
         if self.codec in self.also or len({*self.also}) < len(self.also):
             raise RecipeError("also may name each further codec once")
         if self.bare and (self.half or not {*self.bare} <= {self.codec, *self.also}):

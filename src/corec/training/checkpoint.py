@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 from corec.errors import RecipeError
 from corec.training.recipe import Recipe
 
-ENDS = {"head", "tail"}
-"""What networks call their first and last layers."""
+ENDS = {"head": 1, "tail": 0}
+"""What networks call their first and last layers, and which axis of their weights has the planes of images."""
 
 
 def load(checkpoint: Path, device: torch.device) -> dict[str, Any]:
@@ -75,15 +75,15 @@ def take_over(method: nn.Module, weights: dict[str, Tensor]) -> int:
     """Copy weights by name, and tell of how many layers; biases alone are none.
 
     Into wider layers, too: further outputs start as they are, further inputs with zeros, so that what is new has no
-    part, at first, in what there was. The layers at a network's ends are taken whole, or from gray into colour, where
-    luma comes first; with other planes they are for something else.
+    part, at first, in what there was. Those at a network's ends must be for the same planes, or be for luma where the
+    other is for three, of which luma comes first.
     """
     taken = {}
     for name, own in method.state_dict().items():
         weight = weights.get(name, torch.empty(0))
         if own.shape == weight.shape:
             taken[name] = weight
-        elif fits_into(weight, own) and (not ENDS & set(name.split(".")) or colors(weight, own)):
+        elif fits_into(weight, own) and same_planes(name, weight, own):
             taken[name] = own.clone()
             if own.ndim > 1:
                 taken[name][: len(weight), weight.shape[1] :] = 0
@@ -98,7 +98,7 @@ def fits_into(weight: Tensor, other: Tensor) -> bool:
     return weight.ndim == other.ndim and all(a <= b for a, b in sides) and weight.shape[2:] == other.shape[2:]
 
 
-def colors(weight: Tensor, other: Tensor) -> bool:
-    """Whether a layer at an end has, instead of luma, three planes: three times as many inputs, or outputs."""
-    differing = [(a, b) for a, b in zip(weight.shape, other.shape, strict=True) if a != b]
-    return len(differing) == 1 and differing[0][1] == 3 * differing[0][0] > 0
+def same_planes(name: str, weight: Tensor, other: Tensor) -> bool:
+    """Whether a layer, if it is at an end, has as many planes as another there, or one where that has three."""
+    axes = [axis for end, axis in ENDS.items() if end in name.split(".") and axis < weight.ndim]
+    return all(other.shape[axis] in (weight.shape[axis], 3 * weight.shape[axis]) for axis in axes)
