@@ -53,21 +53,6 @@ def test_rounds_are_for_jpeg_files() -> None:
         joint.Settings(codec="webp", rounds=1)
 
 
-def test_the_network_in_front_may_be_trained_alone() -> None:
-    torch.manual_seed(1)
-    made = joint.Method(joint.Settings(half=False, front=True, widths=(8, 12, 16)))
-    torch.nn.init.normal_(made.reconstruct.tail.weight, std=0.03)
-    made.begin(0.0)
-    loss, facts = made(torch.rand(2, 1, 32, 32), torch.full((2,), 20.0))
-    loss.backward()
-    moved = {name for name, weight in made.named_parameters() if weight.grad is not None and weight.grad.any()}
-    assert moved and all(name.startswith("compact.") for name in moved)
-    assert "likeness" in facts
-    for other in ({"real": 0.5}, {"codec": "bpg", "bare": ("bpg",)}):
-        with pytest.raises(RecipeError, match="give one of them"):
-            joint.Settings(half=False, front=True, **other)  # type: ignore[arg-type]
-
-
 def test_networks_around_jpeg_are_for_it_alone() -> None:
     for codec, other in (("jpeg", "webp"), ("webp", "jpeg")):
         with pytest.raises(RecipeError, match="for it alone"):

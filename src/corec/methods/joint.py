@@ -12,8 +12,7 @@ sum, makes all steps count alike.
 
 The codec is a differentiable JPEG (training/proxies.py). For other codecs it stands in with flat tables: what they do
 to a picture is also to round the coefficients of a transform. The last part of a run trains Reconstruct alone, on the
-codec's own files, where only the error is left of the sum; a run may also train Compact alone. Networks for several
-codecs are told which one it is.
+codec's own files, where only the error is left of the sum. Networks for several codecs are told which one it is.
 
 Related: Jiang et al. 2017 (arXiv 1708.00838) for the arrangement; Guleryuz et al. 2021, "Sandwiched
 image compression", for training through a codec proxy.
@@ -143,8 +142,6 @@ class Settings:
     """Those of all its codecs that get pictures as they are, of full size: what is trained is Reconstruct alone."""
     real: float = 0.0
     """Share of the run, at its end, that trains Reconstruct alone on the codec's own files."""
-    front: bool = False
-    """Whether Compact alone is trained, and Reconstruct and the tables of JPEG stay as they are."""
     luma: str = ""
     """What is after CODEC- in the names of the gray models that restore luma before Reconstruct sees it, which restores
     chroma then, and what is left of luma. In colour, at full size, trained on the codecs' own files alone."""
@@ -163,8 +160,6 @@ class Settings:
         at_least(1, compact_width=self.compact_width, compact_blocks=self.compact_blocks, widths=min(self.widths))
         at_least(0, rounds=self.rounds)
         shares(real=self.real)
-        if self.front and (self.real or self.bare):
-            raise RecipeError("front trains what real leaves as it is and bare does without: give one of them")
         if self.codec in self.also or len({*self.also}) < len(self.also):
             raise RecipeError("also may name each further codec once")
         if self.bare and (self.half or not {*self.bare} <= {self.codec, *self.also}):
@@ -209,8 +204,6 @@ class Method(nn.Module):
         self.proxy = JpegProxy(settings.color, learned=jpeg)
         self.codecs = [codec_named(name) for name in (settings.codec, *settings.also)]
         self.reduce = Downscale(planes) if settings.half else nn.Identity()
-        for part in (self.reconstruct, self.proxy) if settings.front else ():
-            part.requires_grad_(False)
 
     def begin(self, share: float) -> None:
         """Turn to the codec's own files once this share of the run is done."""
