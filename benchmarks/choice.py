@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--model", help="a method's name; by default the models that are tried by default")
     parser.add_argument("--gray", action="store_true", help="luma alone")
     parser.add_argument("--side", type=int, default=256, help="of the middle of each picture that is taken")
-    parser.add_argument("--pictures", type=int, default=40, help="so many, spread over the folder")
+    parser.add_argument("--pictures", type=int, default=40, help="at most so many, spread over the folder")
     parser.add_argument("--write", action="store_true", help="put the fit into the manifest")
     options = parser.parse_args()
     pictures = pictures_of(options)
@@ -67,8 +67,8 @@ def pictures_of(options: argparse.Namespace) -> list[Picture]:
     candidate is tried."""
     names = pictures_below(options.folder)
     held = []
-    for name in names[:: max(1, len(names) // options.pictures)]:
-        picture = read_picture(options.folder / name)
+    for at in np.linspace(0, len(names) - 1, min(options.pictures, len(names))):
+        picture = read_picture(options.folder / names[round(at)])
         if picture.gray and not options.gray:
             continue
         pixels = (picture.luma() if options.gray else picture).pixels

@@ -6,18 +6,14 @@ model that Corec chooses, which is plain where the codec alone is better. Times 
 
 import argparse
 import os
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from speed import photograph
+from speed import photograph, timed
 
 from corec import pipeline
 from corec.codecs.base import codecs
-from corec.color import luma
 from corec.errors import MissingExtraError
 from corec.picture import Picture
 from corec.runtime import available_threads
@@ -35,8 +31,8 @@ def main() -> None:
     parser.add_argument("--gray", action="store_true")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
-    pixels = np.array(photograph(options.picture).resize(SIZE, Image.Resampling.BICUBIC))
-    picture = Picture(luma(pixels) if options.gray else pixels)
+    picture = Picture(np.array(photograph(options.picture).resize(SIZE, Image.Resampling.BICUBIC)))
+    picture = picture.luma() if options.gray else picture
     kind = "gray" if options.gray else "colour"
     print(
         f"{SIZE[0]}x{SIZE[1]}, {kind}, {options.bpp} bpp, {options.threads} thread(s), median of {options.runs} runs\n"
@@ -52,22 +48,10 @@ def main() -> None:
 
 def row(name: str, picture: Picture, bpp: float, runs: int) -> str:
     """What is printed of a codec."""
-    made = pipeline.compress_picture(picture, codec=name, bpp=bpp)
-    pipeline.decompress_picture(made.data)
-    there = seconds(lambda: pipeline.compress_picture(picture, codec=name, bpp=bpp), runs)
-    back = seconds(lambda: pipeline.decompress_picture(made.data), runs)
+    there, made = timed(lambda: pipeline.compress_picture(picture, codec=name, bpp=bpp), runs)
+    back, _ = timed(lambda: pipeline.decompress_picture(made.data), runs)
     envelope = pipeline.describe(made.data)["envelope_bytes"]
     return f"| {name} | {made.model} | {len(made.data):,} | {envelope} | {there:.2f} | {made.runs} | {back:.3f} |"
-
-
-def seconds(work: Callable[[], object], runs: int) -> float:
-    """The median time of several runs."""
-    taken = []
-    for _ in range(runs):
-        began = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
 
 
 if __name__ == "__main__":

@@ -8,20 +8,17 @@ of multiplications and additions a pixel. Times are medians. Prints Markdown tab
 import argparse
 import math
 import os
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 from PIL import Image
+from speed import photograph, timed
 
-from corec.color import luma
 from corec.learned.codec import Latents, decoded, origin, read
 from corec.learned.prior import FIRST, OTHERS, Prior
 from corec.models import ZOO, Learned, learned
-from corec.picture import Picture, read_picture
+from corec.picture import Picture
 from corec.runtime import available_threads
 
 SIZE = (768, 512)
@@ -37,16 +34,15 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     rows = [row for row in learned() if options.models is None or row.name in options.models]
-    photo = photograph(options.picture)
+    picture = Picture(np.array(photograph(options.picture).resize(SIZE, Image.Resampling.BICUBIC)))
     print(f"{SIZE[0]}x{SIZE[1]}, {options.threads} thread(s), median of {options.runs} runs, seconds\n")
     print(
         "| model | quality | bytes | write | networks | coding | read | networks | coding | million symbols a second |"
     )
     print("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     for row in rows:
-        picture = Picture(photo if row.color else luma(photo))
         for quality in QUALITIES:
-            print_times(row, picture, quality, options.runs)
+            print_times(row, picture if row.color else picture.luma(), quality, options.runs)
     print("\n| model | network | kMAC a pixel |\n|---|---|--:|")
     for row in rows:
         for part, file in row.files.items():
@@ -60,11 +56,11 @@ def print_times(model: Learned, picture: Picture, quality: int, runs: int) -> No
     level = round(quality / 100 * (latents.levels - 1))
     data = latents.file(level)
     header, coded, _ = origin(data)
-    analysis = timed(lambda: Latents(picture, model).at(level), runs)
-    coding = timed(lambda: latents.file(level), runs)
-    reading = timed(lambda: read(data), runs)
-    entropy = timed(lambda: decoded(coded, header, model, latents.tables), runs)
-    contexts = timed(lambda: list(Prior(model, latents.tables, level, latents.values.shape).places()), runs)
+    analysis, _ = timed(lambda: Latents(picture, model).at(level), runs)
+    coding, _ = timed(lambda: latents.file(level), runs)
+    reading, _ = timed(lambda: read(data), runs)
+    entropy, _ = timed(lambda: decoded(coded, header, model, latents.tables), runs)
+    contexts, _ = timed(lambda: list(Prior(model, latents.tables, level, latents.values.shape).places()), runs)
     # What is left of two measured times may come out as nothing, or less.
     coding, entropy, analysis = max(1e-4, coding - contexts), max(1e-4, entropy - contexts), analysis + contexts
     symbols = latents.values.size
@@ -112,27 +108,6 @@ def shapes_in(model: onnx.ModelProto, side: int) -> dict[str, tuple[int, ...]]:
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return shapes | {name: value.shape for name, value in zip(names, session.run(names, zeros), strict=True)}
-
-
-def photograph(path: Path | None) -> np.ndarray:
-    """A colour photograph of SIZE: a file, or one that comes with scikit-image."""
-    if path:
-        image = Image.fromarray(read_picture(path).pixels).convert("RGB")
-    else:
-        from skimage.data import coffee
-
-        image = Image.fromarray(coffee())
-    return np.array(image.resize(SIZE, Image.Resampling.BICUBIC))
-
-
-def timed(work: Callable[[], object], runs: int) -> float:
-    """The median time of several runs after one that loads what is loaded once."""
-    seconds = []
-    for _ in range(runs + 1):
-        began = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds[1:])
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ corec[evaluate] and the codec's own extra.
 
 import argparse
 import importlib
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from corec import color
 from corec.evaluation.bench import pictures_below
+from corec.evaluation.contenders import pixels_of, planes
 from corec.evaluation.curves import difference
 from corec.evaluation.metrics import psnr
 from corec.picture import Picture, read_picture
@@ -40,6 +41,8 @@ def main() -> None:
     parser.add_argument("--gray", action="store_true")
     parser.add_argument("--steps", type=float, nargs="+", default=STEPS)
     options = parser.parse_args()
+    for variant in options.variants:  # a wrong one is told before the others take their time
+        changed(options.codec, variant)
     pictures = [read_picture(options.folder / name) for name in pictures_below(options.folder)]
     if options.gray:
         pictures = [picture.luma() for picture in pictures]
@@ -47,9 +50,7 @@ def main() -> None:
     print("|---|--:|--:|" + "--:|" * len(RATES))
     bases: list[Curve] = []
     for variant in ("", *options.variants):
-        codec: Any = importlib.reload(importlib.import_module(f"corec.codecs.{options.codec}"))
-        exec(variant, vars(codec))
-        seconds, curves = measured(codec, pictures, options.steps)
+        seconds, curves = measured(changed(options.codec, variant), pictures, options.steps)
         bases = bases or curves
         differences = [difference(base, curve) for base, curve in zip(bases, curves, strict=True)]
         told = [float(np.mean([d.rate for d in differences if d] or [np.nan]))]
@@ -58,20 +59,29 @@ def main() -> None:
         print(f"| {variant or 'as it is'} | {seconds:.2f} |{row}", flush=True)
 
 
+def changed(name: str, variant: str) -> Any:
+    """A codec's module as a variant has it. Exits where the variant fails or names something that is not there."""
+    codec = importlib.reload(importlib.import_module(f"corec.codecs.{name}"))
+    known = set(vars(codec))
+    try:
+        exec(variant, vars(codec))
+    except Exception as error:
+        sys.exit(f"--set {variant!r}: {type(error).__name__}: {error}")
+    if new := vars(codec).keys() - known:
+        sys.exit(f"--set {variant!r}: {name} has no {', '.join(sorted(new))}")
+    return codec
+
+
 def measured(codec: Any, pictures: Sequence[Picture], steps: Sequence[float]) -> tuple[float, list[Curve]]:
     """Processor seconds for coding a megapixel, and each picture's curve."""
     seconds, coded, curves = 0.0, 0, []
     for picture in pictures:
-        image = picture.pixels[..., None]
-        if not picture.gray:
-            image = np.rint(color.ycbcr_from_rgb(picture.pixels) * 255).clip(0, 255).astype(np.uint8)
-        curve = []
+        image, curve = planes(picture), []
         for step in steps:
             began = time.process_time()
             data = codec.encode(image, step, ())
             seconds, coded = seconds + time.process_time() - began, coded + picture.width * picture.height
-            decoded = codec.decode(data)[0]
-            shown = decoded[..., 0] if picture.gray else color.rgb_from_ycbcr(decoded.astype(np.float32) / 255)
+            shown = pixels_of(codec.decode(data)[0])
             curve.append((8 * len(data) / (picture.width * picture.height), psnr(picture.pixels, shown)))
         curves.append(curve)
     return seconds / coded * 1e6, curves

@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from corec import pipeline, wrap
-from corec.color import luma
 from corec.models import ZOO, models
 from corec.picture import Picture, read_picture
 from corec.runtime import Network, available_threads
@@ -80,12 +80,12 @@ def one(work: str, path: Path, runs: int) -> dict[str, object]:
     if work == "compress":
         picture = read_picture(path)
         before = peak_memory()
-        seconds, made = timed(lambda: pipeline.compress_picture(picture, bpp=BPP), runs)
+        seconds, made = timed(lambda: pipeline.compress_picture(picture, bpp=BPP), runs, runs > 1)
         path.with_suffix(".jpg").write_bytes(made.data)
     else:
         data = path.read_bytes()
         before = peak_memory()
-        seconds, picture = timed(lambda: pipeline.decompress_picture(data), runs)
+        seconds, picture = timed(lambda: pipeline.decompress_picture(data), runs, runs > 1)
     size = [picture.width, picture.height]
     return {"size": size, "seconds": seconds, "peak": peak_memory(), "before": before}
 
@@ -125,7 +125,7 @@ def network_seconds(network: wrap.Net, shape: tuple[int, ...], condition: np.nda
     def work() -> None:
         wrap.through(network, source, condition, target, wrap.unit, wrap.levels, tile)
 
-    return timed(work, runs)[0]
+    return timed(work, runs, runs > 1)[0]
 
 
 def rec_cnn(planes: int) -> bytes:
@@ -170,21 +170,20 @@ def photograph(path: Path | None) -> Image.Image:
 
 def resized(source: Image.Image, size: tuple[int, int], gray: bool, folder: Path) -> Path:
     """The photograph at a size, in a file that costs nothing to open."""
-    pixels = np.array(source.resize(size, Image.Resampling.BICUBIC))
-    picture = Picture(luma(pixels) if gray else pixels)
+    picture = Picture(np.array(source.resize(size, Image.Resampling.BICUBIC)))
     path = folder / f"{size[0]}x{size[1]}.ppm"
-    Image.fromarray(picture.pixels).save(path)
+    Image.fromarray((picture.luma() if gray else picture).pixels).save(path)
     return path
 
 
-def timed(work: Callable[[], object], runs: int) -> tuple[float, object]:
-    """The median time of several runs after one that loads the networks (of one run: that one), and the last result."""
-    seconds, result = [], None
-    for _ in range(runs + 1 if runs > 1 else 1):
+def timed(work: Callable[[], Any], runs: int, first: bool = True) -> tuple[float, Any]:
+    """The median time of several runs, and the last result. first: after one more, that loads what is loaded once."""
+    seconds, result = [], work() if first else None
+    for _ in range(runs):
         began = time.perf_counter()
         result = work()
         seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds[1:] or seconds), result
+    return statistics.median(seconds), result
 
 
 def peak_memory() -> float:
