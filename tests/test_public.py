@@ -13,7 +13,7 @@ from corec import errors
 PACKAGE = Path(corec.__file__).parent
 LEVELS = [
     {"errors"},
-    {"models", "samples", "picture", "color", "files", "signals", "corec"},
+    {"models", "samples", "picture", "color", "files", "quiet", "signals", "corec"},
     {"codecs", "envelope", "forecast", "runtime", "tiles", "rate"},
     {"wrap"},
     {"view"},

@@ -6,7 +6,6 @@ happens in small blocks, straight into the final array: a large picture is held 
 
 import io
 import struct
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from PIL import ExifTags, Image, ImageColor, ImageFile
 
 from corec import color
 from corec.errors import CorecError, FileError, PictureError
+from corec.quiet import quiet
 from corec.samples import COLOR, GRAY, holds_gray, levels_of, scaled, stored_as
 
 LARGEST = 500_000_000
@@ -155,8 +155,7 @@ def write_picture(picture: Picture, path: Path, format: str | None = None) -> No
 def _refusals(name: str) -> Iterator[None]:
     """Put the picture's name before what is wrong with it, whoever found it."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged metadata: what matters of it is an error
+        with quiet():  # of damaged metadata: what matters of it is an error
             yield
     except CorecError as error:
         raise PictureError(f"{name} {error}") from error

@@ -7,7 +7,6 @@ anew, without what decoders assume anyway. The envelope is a box at the end; see
 
 import io
 import struct
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +19,7 @@ from corec.codecs.base import Shapes
 from corec.codecs.boxes import boxes
 from corec.codecs.isobmff import box, full_box
 from corec.errors import CodecError, MissingExtraError
+from corec.quiet import quiet
 
 NAME = "avif"
 SUFFIXES = (".avif",)
@@ -121,10 +121,9 @@ def opened(data: bytes) -> Iterator[Image.Image]:
     """Pillow's view of an AVIF file; whatever it raises meanwhile becomes a CodecError."""
     reader = plugin().AvifImageFile
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged metadata, which is none of ours
-            with reader(io.BytesIO(data)) as picture:
-                yield picture
+        # Quiet of damaged metadata, which is none of ours.
+        with quiet(), reader(io.BytesIO(data)) as picture:
+            yield picture
     except CodecError:
         raise
     except Exception as error:  # Pillow raises several kinds on damaged files

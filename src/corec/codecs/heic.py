@@ -5,7 +5,6 @@ x265 minimises the squared error. The envelope is a box at the end; see docs/for
 
 import io
 import math
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from corec.codecs import isobmff, rgb
 from corec.codecs.base import Shapes
 from corec.errors import CodecError, MissingExtraError
+from corec.quiet import quiet
 
 NAME = "heic"
 SUFFIXES = (".heic", ".heif", ".hif")
@@ -118,8 +118,7 @@ def opened(data: bytes) -> Iterator[Any]:
     """The primary image of a HEIC file, not decoded yet; whatever libheif raises meanwhile becomes a CodecError."""
     heif = library()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged metadata, which is none of ours
+        with quiet():  # of damaged metadata, which is none of ours
             file = heif.open_heif(data)
             yield file[file.primary_index]
     except CodecError:

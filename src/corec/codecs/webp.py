@@ -6,7 +6,6 @@ unless a mark says otherwise. The envelope is a RIFF chunk; see docs/format.md.
 
 import io
 import struct
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +17,7 @@ from corec import color
 from corec.codecs import rgb
 from corec.codecs.base import ENVELOPE_SIZES, Shapes
 from corec.errors import CodecError
+from corec.quiet import quiet
 
 NAME = "webp"
 SUFFIXES = (".webp",)
@@ -125,10 +125,9 @@ def pixels_of(data: bytes) -> np.ndarray:
 def opened(data: bytes) -> Iterator[WebPImageFile]:
     """Pillow's view of a WebP file; whatever it raises meanwhile becomes a CodecError."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged metadata, which is none of ours
-            with WebPImageFile(io.BytesIO(data)) as picture:
-                yield picture
+        # Quiet of damaged metadata, which is none of ours.
+        with quiet(), WebPImageFile(io.BytesIO(data)) as picture:
+            yield picture
     except CodecError:
         raise
     except Exception as error:  # Pillow raises several kinds on damaged files

@@ -1,0 +1,29 @@
+"""Warnings of libraries, kept from users; one module, because Python's filters are the whole process'."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from threading import Lock
+
+_lock = Lock()
+_kept = ExitStack()
+_inside = 0
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Ignore warnings in the block. Of blocks in several threads the last to end puts the filters back: each by itself
+    would keep, and put back, what another had made of them."""
+    global _inside
+    with _lock:
+        if not _inside:
+            _kept.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                _kept.close()
