@@ -37,9 +37,9 @@ ENLARGED = 50_000_000
 """Pixels of a picture up to which it is enlarged without being asked for: that takes 16/9 of the memory."""
 BYTES = {"avif": 0.8, "bpg": 0.6, "heic": 0.7, "jpeg": 1.25, "jpeg2000": 0.8, "jxl": 1.2, "webp": 0.85}
 """How many times as many bytes as foretold a codec writes as a rule; each search begins so much nearer to its end."""
-PROMISED = {1: 10**-0.035, 2: 10**-0.012}
+PROMISED = {1: 10**-0.035, 2: 10**-0.018}
 """By what a squared error is multiplied, on average, where files by networks of full and of half size are suited to
-their picture: 0.35 and 0.12 dB."""
+their picture: 0.35 and 0.18 dB."""
 CLOSE = 10**0.01
 """Ratio of squared errors so foretold, a tenth of a decibel, up to which more than one file is suited."""
 ALIKE = 0.1
