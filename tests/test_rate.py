@@ -124,6 +124,11 @@ def test_more_than_the_finest_needs_gives_the_finest() -> None:
     assert len(write.steps) <= 3
 
 
+def test_the_finest_step_is_the_best_though_a_coarser_file_is_longer() -> None:
+    write = Writer(lambda step: 399 + 2 * (step > FINEST))
+    assert search(write, 1000).step == FINEST
+
+
 def test_too_small_a_size_names_the_smallest() -> None:
     write = Writer(power(100_000, 1, 300))
     with pytest.raises(RateError, match=r"100 bytes are too few .* smallest size is 692 bytes") as caught:

@@ -77,8 +77,11 @@ def best_within(
                 raise RateError.too_small(size, len(new.data))
         else:
             good = min(good or new, new)
+            if step <= finest:
+                best = new  # nothing is finer, though a coarser one may be longer
+                break
             best = max(best or new, new, key=lambda found: len(found.data))
-            if len(best.data) >= enough * size or step <= finest:
+            if len(best.data) >= enough * size:
                 break
         if good and bad and good.step < NEAR * bad.step:
             break
