@@ -90,13 +90,22 @@ def test_ms_ssim_is_that_of_the_definition() -> None:
 
 
 def test_a_picture_without_a_coarsest_scale_has_no_ms_ssim() -> None:
-    picture = np.zeros((160, 300), np.uint8)
+    picture = np.zeros((175, 300), np.uint8)
     assert math.isnan(ms_ssim(picture, picture))
+
+
+def test_every_scale_of_ms_ssim_halves_the_one_before() -> None:
+    picture = data.camera()[100:276, 100:308]
+    larger = [
+        np.pad(pixels, ((0, 15), (0, 3)), constant_values=level)
+        for pixels, level in ((picture, 0), (noisy(picture), 99))
+    ]
+    assert ms_ssim(*larger) == ms_ssim(picture, noisy(picture))
 
 
 @pytest.mark.parametrize("metric", [ssim, ms_ssim])
 def test_similarity_of_colour_is_the_mean_of_the_planes(metric: Callable[[np.ndarray, np.ndarray], float]) -> None:
-    picture = data.astronaut()[:164, :164]
+    picture = data.astronaut()[:176, :176]
     other = noisy(picture)
     planes = [metric(picture[..., k].copy(), other[..., k].copy()) for k in range(3)]
     assert metric(picture, other) == pytest.approx(np.mean(planes))

@@ -8,8 +8,8 @@ from corec.errors import MissingExtraError, PictureError
 
 WINDOW = 11
 """Side of SSIM's window."""
-SCALES = 5
-"""Of MS-SSIM; from one to the next the sides are halved."""
+WHOLE = 2**4
+"""Of MS-SSIM's five scales each halves the one before: what sides are to be multiples of."""
 
 
 def psnr(one: np.ndarray, other: np.ndarray) -> float:
@@ -51,18 +51,22 @@ def ssim(one: np.ndarray, other: np.ndarray) -> float:
 def ms_ssim(one: np.ndarray, other: np.ndarray) -> float:
     """Multi-scale structural similarity of Wang et al. 2003, linear: five scales, the window of ssim().
 
-    RGB: the mean of the three planes, as in published curves. nan for pictures of 160 pixels or fewer a side, in
-    which the window has no place at the coarsest scale.
+    RGB: the mean of the three planes, as in published curves. Rows and columns beyond a multiple of 16 are left out, so
+    that every scale halves the one before. nan for pictures of fewer than 176 pixels a side, in which the window has no
+    place at the coarsest scale.
     """
     check(one, other)
-    if min(one.shape[:2]) <= (WINDOW - 1) * 2 ** (SCALES - 1):
+    height, width = (extent // WHOLE * WHOLE for extent in one.shape[:2])
+    if min(height, width) < WINDOW * WHOLE:
         return math.nan
     try:
         import torch
         from pytorch_msssim import ms_ssim as similarity
     except ImportError as error:
         raise MissingExtraError("MS-SSIM needs torch and pytorch-msssim: pip install 'corec[evaluate]'") from error
-    planes = [np.atleast_3d(array).transpose(2, 0, 1)[None].astype(np.float64) for array in (one, other)]
+    planes = [
+        np.atleast_3d(array[:height, :width]).transpose(2, 0, 1)[None].astype(np.float64) for array in (one, other)
+    ]
     with torch.inference_mode():
         return float(similarity(*(torch.from_numpy(array) for array in planes), data_range=255))
 

@@ -5,6 +5,7 @@ Each is appended when it is done. A line that a stop cut short is dropped, and i
 """
 
 import base64
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from typing import Any
 
 from PIL import features
 
+import corec
 from corec import __version__
 from corec.errors import FileError
 
@@ -130,9 +132,16 @@ class Finished:
             raise FileError(f"cannot write {self.path}: {error.strerror or error}") from error
 
 
+def sources() -> str:
+    """What tells apart the code that files come from: between two versions it changes, too."""
+    package = Path(corec.__file__).parent
+    files = [path for folder in ("", "codecs", "learned") for path in sorted((package / folder).glob("*.py"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:8]
+
+
 def versions() -> dict[str, str]:
-    """Of Corec, of the packages that files and figures come from, and of the libraries in them."""
-    found = {"corec": __version__}
+    """Of Corec and its sources, of the packages that files and figures come from, and of the libraries in them."""
+    found = {"corec": f"{__version__}, sources {sources()}"}
     for package in PACKAGES:
         try:
             found[package] = version(package)
