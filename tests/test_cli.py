@@ -136,7 +136,53 @@ class TestFiles:
             status, out, err = run("compress", "p", "p/a.bmp", "-o", "q", *force)
             assert status == 1 and len(out) == 2 and len(err) == 1
             assert files(Path("q")) == {"a.jpg", "b.jpg"}
-            assert err[0].startswith("corec: p/a.png: p/a.bmp becomes q/a.jpg already")
+            assert err[0].startswith("corec: p/a.png: p/a.bmp has become q/a.jpg already")
+
+    def test_a_source_that_fails_leaves_its_target_to_another(self, run: Run) -> None:
+        Path("p").mkdir()
+        Path("p/a.gif").write_bytes(b"no picture")
+        photo(Path("p/a.png"))
+        status, out, err = run("compress", "p", "-o", "q")
+        assert (status, len(out), len(err)) == (1, 1, 1)
+        assert "p/a.gif" in err[0] and files(Path("q")) == {"a.jpg"}
+
+    def test_what_appears_meanwhile_is_kept(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        photo(Path("a.png"))
+        code = pipeline.compress_picture
+
+        def slow(*facts: Any, **wishes: Any) -> Compressed:
+            Path("b.jpg").write_text("precious")
+            return code(*facts, **wishes)
+
+        monkeypatch.setattr(pipeline, "compress_picture", slow)
+        for linked in (True, False):
+            if not linked:
+                monkeypatch.setattr(os, "link", lambda *names: (_ for _ in ()).throw(PermissionError("no links")))
+            status, out, err = run("compress", "a.png", "-o", "b.jpg")
+            assert (status, out, err) == (1, [], ["corec: a.png: b.jpg exists; --force overwrites it"])
+            assert Path("b.jpg").read_text() == "precious" and files() == {"a.png", "b.jpg"}
+            Path("b.jpg").unlink()
+        assert run("compress", "a.png", "-o", "b.jpg", "--force")[0] == 0
+
+    @pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
+    def test_a_pipe_in_a_folder_is_not_waited_for(self, run: Run) -> None:
+        photo(Path("p/a.png"))
+        os.mkfifo("p/b.png")
+        status, out, err = run("compress", "p", "-o", "q")
+        assert (status, len(out), err) == (0, 1, [])
+
+    @pytest.mark.parametrize("command", ["compress", "decompress"])
+    def test_an_ending_is_no_name(self, run: Run, command: str) -> None:
+        photo(Path("a.png"))
+        status, out, err = run(command, "a.png", "-o", ".png" if command == "decompress" else ".jpg")
+        assert (status, out) == (2, []) and "no name before its ending" in err[-1]
+
+    def test_files_left_out_are_counted_once(self, run: Run) -> None:
+        photo(Path("p/q/a.png"))
+        for name in ("p/q/b.txt", "p/c.txt"):
+            Path(name).write_text("none")
+        err = run("compress", "p", "p/q", "-o", "r")[2]
+        assert err == ["corec: 2 files in folders are left out by their endings: .txt"]
 
     def test_several_sources_need_a_folder(self, run: Run) -> None:
         photo(Path("a.png"))

@@ -21,7 +21,7 @@ from tiny import KINDS, RESIZED, picture, reach_of, tiny_zoo
 from corec import choice, runtime, wrap
 from corec.codecs import jpeg
 from corec.errors import CodecError, EnvelopeError, ModelError, PictureError, RateError
-from corec.models import SIZES, model_named
+from corec.models import SIZES, model_named, models
 from corec.picture import resized
 from corec.pipeline import compress, compress_picture, decompress, decompress_picture, describe, restore
 
@@ -199,6 +199,7 @@ def test_any_number_of_bits_may_be_allowed() -> None:
         ({"bpp": float("inf")}, "bpp must be a number above 0"),
         ({"bpp": 1e-9}, "byte"),
         ({"size": 0}, "byte"),
+        ({"size": math.nan}, "size must be at least 1, a byte, not nan"),
         ({"size": 5}, "5 bytes are too few for this picture: the smallest size is"),
         ({"size": 500, "bpp": 1}, "give one of quality, bpp and size"),
     ],
@@ -215,8 +216,15 @@ def test_a_model_that_does_not_fit_is_refused() -> None:
         compress(picture(9, 9, True).pixels, model="color-half")
     with pytest.raises(ModelError, match="no model 'none'"):
         compress(picture(9, 9, True).pixels, model="none")
+    with pytest.raises(ModelError, match="a model is given by its name, not as Model"):
+        compress(picture(9, 9, True).pixels, model=models()[0])  # type: ignore[arg-type]
     with pytest.raises(CodecError, match="no codec 'tiff'"):
         compress(picture(9, 9, True).pixels, codec="tiff")
+    for codec in ("", ["jpeg"]):
+        with pytest.raises(CodecError, match="no codec"):
+            compress(picture(9, 9, True).pixels, codec=codec)  # type: ignore[arg-type]
+    with pytest.raises(CodecError, match="effort must be a whole number"):
+        compress(picture(9, 9, True).pixels, effort=True)
 
 
 def test_no_picture_is_written_that_would_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:

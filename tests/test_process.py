@@ -61,6 +61,15 @@ def test_output_that_cannot_be_written_is_one_line(arguments: list[str], tmp_pat
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a file descriptor that can be closed")
+def test_there_need_be_no_streams(tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    for stream in ("stdout", "stderr"):
+        arguments = "compress", "a.png", "-o", f"{stream}.jpg", "--effort", "0"
+        done = shell(*arguments, before=f"sys.{stream} = None", cwd=tmp_path, capture_output=True)
+        assert done.returncode == 0 and (tmp_path / f"{stream}.jpg").exists()
+    assert shell("models", before="sys.stdout = None").returncode == 0
+
+
 def test_there_need_be_no_output() -> None:
     done = shell("--version", before="import os; os.close(1); sys.stdout = None", stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (0, b"")

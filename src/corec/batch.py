@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
@@ -18,6 +18,11 @@ from corec.models import PLAIN
 
 Tell = Callable[[float], None]
 """Is told the share done."""
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a stream is one; there is none where it was closed before Python began."""
+    return stream is not None and stream.isatty()
 
 
 def complain(text: str) -> None:
@@ -38,6 +43,7 @@ def each(
     of: put before the bytes, if they are not those of what was written.
     """
     sources = frozenset(os.path.realpath(job.source) for job in jobs)
+    written: dict[Path, Path] = {}
     failed = False
     with progress(len(jobs)) as show:
         for index, job in enumerate(jobs):
@@ -47,8 +53,11 @@ def each(
             try:
                 if job.problem:
                     raise FileError(job.problem)
+                if first := written.get(job.target):
+                    raise FileError(f"{first} has become {job.target} already; give this one another place")
                 check_target(job.target, sources, force)
                 facts = work(job, tell)
+                written[job.target] = job.source
             except Exception as error:  # one that nobody foresaw must not cost the other files
                 complain(told_of(job.source, error))
                 failed = True
@@ -81,7 +90,7 @@ def progress(total: int) -> Iterator[Callable[[str, int, float], None]]:
 
     It is told the name of a file, how many are done, and how much of this one.
     """
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         yield lambda name, done, share: None
         return
     from rich.console import Console
@@ -90,6 +99,6 @@ def progress(total: int) -> Iterator[Callable[[str, int, float], None]]:
     columns = BarColumn(), TextColumn("{task.fields[count]} {task.fields[name]}", markup=False), TimeElapsedColumn()
     # Results that go to a file or a pipe must not be drawn into the terminal with the bar.
     screen = Console(stderr=True)
-    with Progress(*columns, console=screen, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
+    with Progress(*columns, console=screen, transient=True, redirect_stdout=is_terminal(sys.stdout)) as bar:
         task = bar.add_task("", total=total, name="", count="")
         yield lambda name, done, share: bar.update(task, completed=done + share, name=name, count=f"{done + 1}/{total}")

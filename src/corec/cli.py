@@ -16,7 +16,7 @@ from corec import __version__, listing, pipeline
 from corec.batch import Tell, complain, each, progress, told_of
 from corec.codecs import jpeg
 from corec.errors import CorecError, EnvelopeError, MissingExtraError
-from corec.files import PICTURES, Job, aside, is_folder, left_out, plan, read_bytes
+from corec.files import PICTURES, Job, aside, is_folder, plan, read_bytes
 from corec.picture import WRITTEN, read_picture, write_picture
 from corec.signals import ending
 
@@ -119,11 +119,13 @@ def compress(
         raise typer.BadParameter("give one of --quality, --bpp and --bytes")
     if bpp == 0:
         raise typer.BadParameter("--bpp must be above 0")
-    codec = (told := codec or pipeline.codec_of_model(model)) or codec_by_suffix(sources, output) or "jpeg"
+    told = pipeline.codec_of_model(model) if codec is None else codec
+    codec = (codec_by_suffix(sources, output) or "jpeg") if told is None else told
     suffixes = pipeline.endings()
     if codec not in suffixes:
         raise typer.BadParameter(f"no codec {codec!r}; there are: {', '.join(suffixes)}")
     suffix = suffixes[codec][0]
+    check_name(sources, output)
     if not is_folder(sources, output) and Path(output).suffix.lower() not in suffixes[codec]:
         usual = [suffix] if told else [endings[0] for endings in suffixes.values()]
         raise typer.BadParameter(f"DST must end in {' or '.join(usual)}, and is {output}")
@@ -136,7 +138,7 @@ def compress(
         made = pipeline.compress_picture(
             picture, codec=codec, model=model, quality=quality, bpp=bpp, size=size, effort=effort, progress=tell
         )
-        with aside(job.target) as path:
+        with aside(job.target, force) as path:
             path.write_bytes(made.data)
         facts = {"bytes": len(made.data), "bpp": 8 * len(made.data) / (made.width * made.height), "model": made.model}
         facts |= {"codec": made.codec, "setting": made.setting, "runs": made.runs}
@@ -158,7 +160,7 @@ def decompress(sources: Sources, output: Destination, force: Force = False, as_j
         data = read_bytes(job.source)
         told = pipeline.describe(data)
         picture = pipeline.decompress_picture(data, progress=tell)
-        with aside(job.target) as path:
+        with aside(job.target, force) as path:
             write_picture(picture, path)
         return {key: told[key] for key in ("bytes", "bpp", "model", "codec", "width", "height")}
 
@@ -186,7 +188,7 @@ def restore(
         data = read_bytes(job.source)
         row = pipeline.restorer_of(data, model)
         picture = pipeline.restore_picture(data, model, progress=tell)
-        with aside(job.target) as path:
+        with aside(job.target, force) as path:
             write_picture(picture, path)
         width, height = picture.width, picture.height
         facts = {"bytes": len(data), "bpp": 8 * len(data) / (width * height), "model": row.name, "codec": row.codec}
@@ -334,15 +336,23 @@ def export(
 
 def planned(sources: list[Path], output: str, suffix: str, endings: Collection[str]) -> list[Job]:
     """What is to be done; and a line on what in folders is not."""
-    jobs = plan(sources, output, suffix, endings)
-    if others := left_out(sources, output, endings):
+    jobs, others = plan(sources, output, suffix, endings)
+    if others:
         kinds = ", ".join(sorted({path.suffix.lower() or "none" for path in others}))
         complain(f"{len(others)} files in folders are left out by their endings: {kinds}")
     return jobs
 
 
+def check_name(sources: list[Path], output: str) -> None:
+    """Refuse a destination that is a file and has nothing but an ending."""
+    name = Path(output).name
+    if not is_folder(sources, output) and name.startswith(".") and name.count(".") == 1:
+        raise typer.BadParameter(f"DST has no name before its ending: {output}")
+
+
 def check_picture_name(sources: list[Path], output: str) -> None:
     """Refuse a destination that is a file of a kind that is not written, before any work."""
+    check_name(sources, output)
     if not is_folder(sources, output) and Path(output).suffix.lower() not in WRITTEN:
         raise typer.BadParameter(f"DST must end in {' or '.join(WRITTEN)}, and is {output}")
 

@@ -28,16 +28,19 @@ class Job:
     """Why it cannot be done, if that is known beforehand."""
 
 
-def plan(sources: Sequence[Path], destination: str, suffix: str, endings: Iterable[str] = PICTURES) -> list[Job]:
-    """Pair every source with its target.
+def plan(
+    sources: Sequence[Path], destination: str, suffix: str, endings: Iterable[str]
+) -> tuple[list[Job], list[Path]]:
+    """Pair every source with its target; and the files in folders that are left out for their names.
 
     A folder stands for the files directly in it and below whose names end in one of endings. The
     destination is a folder, where the sources' names (below a folder: their relative paths) are kept with the
     new suffix, unless there is one source, a file, and the destination neither is a folder nor
-    ends in a slash. A source need not exist. Raises FileError for a destination that cannot be meant.
+    ends in a slash. A source need not exist, and several may have the same target. Raises FileError for a destination
+    that cannot be meant.
     """
     if not is_folder(sources, destination):
-        return [Job(sources[0], Path(destination))]
+        return [Job(sources[0], Path(destination))], []
     folder = Path(destination)
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise FileError(f"{folder} is a file; several sources need a folder to go to")
@@ -47,18 +50,18 @@ def plan(sources: Sequence[Path], destination: str, suffix: str, endings: Iterab
         )
     endings = frozenset(endings)
     known = PICTURES | endings
-    jobs: dict[Path, Job] = {}
-    undone = []
+    jobs: dict[tuple[str, Path], Job] = {}
+    others: list[Path] = []
     for source in sources:
-        found = below(source, endings, folder) if os.path.isdir(source) else [(source, Path(source.name))]
+        found = below(source, endings, folder, others) if os.path.isdir(source) else [(source, Path(source.name))]
         if not found:
-            undone.append(Job(source, folder, f"the folder has no file that ends in {', '.join(sorted(endings))}"))
+            empty = f"the folder has no file that ends in {', '.join(sorted(endings))}"
+            jobs[os.path.realpath(source), folder] = Job(source, folder, empty)
         for path, name in found:
             target = folder / renamed(name, suffix, known)
-            first = jobs.setdefault(target, Job(path, target)).source
-            if not same(first, path):
-                undone.append(Job(path, target, f"{first} becomes {target} already; give this one another place"))
-    return [*jobs.values(), *undone]
+            jobs.setdefault((os.path.realpath(path), target), Job(path, target))
+    taken = {real for real, _ in jobs}
+    return [*jobs.values()], [path for path in dict.fromkeys(others) if os.path.realpath(path) not in taken]
 
 
 def is_folder(sources: Sequence[Path], destination: str) -> bool:
@@ -72,12 +75,14 @@ def ends_in_slash(path: str) -> bool:
     return path.endswith(("/", os.sep))
 
 
-def below(folder: Path, endings: frozenset[str], apart_from: Path, others: bool = False) -> list[tuple[Path, Path]]:
-    """The files of some endings in a folder, or all others, with their paths relative to it; hidden ones are left out,
-    and links to folders.
+def below(
+    folder: Path, endings: frozenset[str], apart_from: Path, others: list[Path] | None = None
+) -> list[tuple[Path, Path]]:
+    """The files of some endings in a folder, with their paths relative to it; all others go into a list.
 
-    A folder inside, apart_from, is left out too: it holds what an earlier call has written. A folder that cannot be
-    looked into is among the files, so that reading it tells why.
+    Hidden ones are left out, links to folders, and what is no ordinary file: a pipe would be waited for. So is a folder
+    inside, apart_from: it holds what an earlier call has written. A folder that cannot be looked into is among the
+    files, so that reading it tells why, and so is a link that leads nowhere.
     """
     found: list[tuple[Path, Path]] = []
 
@@ -88,16 +93,14 @@ def below(folder: Path, endings: frozenset[str], apart_from: Path, others: bool 
     for at, folders, names in os.walk(folder, onerror=closed):
         folders[:] = sorted(f for f in folders if f[0] != "." and not same(Path(at, f), apart_from))
         for name in sorted(names):
-            if name[0] != "." and (os.path.splitext(name)[1].lower() in endings) != others:
-                found.append((Path(at, name), Path(at, name).relative_to(folder)))
+            path = Path(at, name)
+            if name[0] == "." or (os.path.exists(path) and not os.path.isfile(path)):
+                continue
+            if os.path.splitext(name)[1].lower() in endings:
+                found.append((path, path.relative_to(folder)))
+            elif others is not None:
+                others.append(path)
     return found
-
-
-def left_out(sources: Sequence[Path], destination: str, endings: Iterable[str] = PICTURES) -> list[Path]:
-    """The files in folders among the sources that plan() takes none of, for their names."""
-    folders, known = [source for source in sources if os.path.isdir(source)], frozenset(endings)
-    found = [path for folder in folders for path, _ in below(folder, known, Path(destination), others=True)]
-    return [path for path in found if not os.path.isdir(path)]
 
 
 def renamed(name: Path, suffix: str, known: frozenset[str]) -> Path:
@@ -117,7 +120,7 @@ def check_target(target: Path, sources: frozenset[str], force: bool) -> None:
     if os.path.exists(target) and not os.path.isfile(target):
         raise FileError(f"{target} exists and is no ordinary file")
     if os.path.exists(target) and not force:
-        raise FileError(f"{target} exists; --force overwrites it")
+        raise FileError(there_is(target))
     above = next(folder for folder in Path(os.path.realpath(target)).parents if os.path.exists(folder))
     if not os.path.isdir(above):
         raise FileError(f"cannot write {target}: {above} is no folder")
@@ -125,26 +128,47 @@ def check_target(target: Path, sources: frozenset[str], force: bool) -> None:
         raise FileError(f"cannot write {target}: the folder {above} may not be written to")
 
 
+def there_is(target: Path) -> str:
+    """What is said of a target that is kept."""
+    return f"{target} exists; --force overwrites it"
+
+
 @contextmanager
-def aside(target: Path) -> Iterator[Path]:
+def aside(target: Path, force: bool = True) -> Iterator[Path]:
     """A path beside the target to write to; it takes the target's place if the block ends well.
 
-    After an error, or a stop by the user, nothing of it is left, and a file that stood there stands there still.
-    OSErrors become FileError.
+    After an error, or a stop by the user, nothing of it is left, and a file that stood there stands there still; so
+    does, without force, one that somebody else has put there meanwhile. OSErrors become FileError.
     """
-    target = Path(os.path.realpath(target))  # a link stays a link
-    partial = target.with_name(f".corec-{secrets.token_hex(6)}{target.suffix}")
+    place = Path(os.path.realpath(target))  # a link stays a link
+    partial = place.with_name(f".corec-{secrets.token_hex(6)}{target.suffix}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
-            partial.replace(target)
+            if force:
+                partial.replace(place)
+            elif not settled(partial, place):
+                raise FileError(there_is(target))
         finally:
             partial.unlink(missing_ok=True)
     except CorecError as error:
         raise type(error)(str(error).replace(str(partial), str(target))) from error
     except OSError as error:
         raise FileError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def settled(partial: Path, place: Path) -> bool:
+    """Whether a file could be given a name: one that is free."""
+    try:
+        os.link(partial, place)
+    except FileExistsError:
+        return False
+    except OSError:  # where files cannot have two names
+        if os.path.exists(place):
+            return False
+        partial.replace(place)
+    return True
 
 
 def read_bytes(path: Path) -> bytes:

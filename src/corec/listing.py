@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from corec.batch import is_terminal
 from corec.learned import format as corec_file
 from corec.models import Learned, Model, learned, models
 
@@ -50,4 +51,4 @@ def show(found: Sequence[Row]) -> None:
             default,
         )
         table.add_row(*facts)
-    Console(width=None if sys.stdout.isatty() else PIPED).print(table)
+    Console(width=None if is_terminal(sys.stdout) else PIPED).print(table)

@@ -196,6 +196,8 @@ def models() -> tuple[Model, ...]:
 
 def model_named(name: str) -> Model:
     """The model of this name. Raises ModelError."""
+    if not isinstance(name, str):
+        raise ModelError(f"a model is given by its name, not as {type(name).__name__}")
     for model in models():
         if model.name == name:
             return model

@@ -115,17 +115,18 @@ def compress_picture(
         if not 0 < bpp < math.inf:
             raise RateError(f"bpp must be a number above 0, not {bpp}")
         size = max(1, int(min(bpp, ANY) * picture.width * picture.height / 8))
-    if effort is not None and not (isinstance(effort, Integral) and effort in range(MOST_EFFORT + 1)):
+    whole = isinstance(effort, Integral) and not isinstance(effort, bool)
+    if effort is not None and not (whole and effort in range(MOST_EFFORT + 1)):
         raise CodecError(f"effort must be a whole number in 0..{MOST_EFFORT}, not {effort}")
     if quality is not None and not 0 <= quality <= 100:
         raise RateError(f"quality must lie in 0..100, not {quality}")
     if size is not None:
         if not size >= 1:
-            raise RateError("a file has at least one byte")
+            raise RateError(f"size must be at least 1, a byte, not {size}")
         size = int(min(size, sys.maxsize))
     report = progress or (lambda share: None)
-    codec = codec or codec_of_model(model) or jpeg.NAME
-    if codec not in endings():
+    codec = (codec_of_model(model) or jpeg.NAME) if codec is None else codec
+    if not isinstance(codec, str) or codec not in endings():
         raise CodecError(f"no codec {codec!r}; there are: {', '.join(endings())}")
     if codec == corec_file.NAME:
         return compress_learned(picture, model, quality, size, effort, report)
@@ -134,10 +135,10 @@ def compress_picture(
         raise CodecError(f"none of the models can suit a {codec} file to its picture: it takes no effort")
     writer, known = Writer(report, usual_effort(picture) if effort is None else effort), None
     if size is None:
-        whole = next((row for row in candidates if row.scale == 1), candidates[0])
-        finest, coarsest = range_of(whole)
+        full = next((row for row in candidates if row.scale == 1), candidates[0])
+        finest, coarsest = range_of(full)
         step = min(coarsest, max(finest, step_at(DEFAULT_QUALITY if quality is None else quality)))
-        known = Choice(writer.write(picture, whole, step), whole, step)
+        known = Choice(writer.write(picture, full, step), full, step)
         size = len(known.data)
     if known and len(candidates) == 1:
         made = writer.suited(known, picture, size)
