@@ -111,6 +111,18 @@ def test_12_bit_tiff_is_not_dark() -> None:
     table = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     data = b"II*\0" + struct.pack("<I", 12) + b"\xff\xf8\0" + b"\0" + struct.pack("<H", len(tags)) + table + bytes(4)
     assert read_picture(data).pixels.tolist() == [[255, 128]]
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    assert as_picture(image).pixels.tolist() == [[255, 128]]
+
+
+def test_an_image_is_the_same_picture_every_time() -> None:
+    gray_with_alpha = png(2, 16, 4, struct.pack(">4H", 0x1234, 0xFFFF, 0x8000, 0xFFFF))
+    key = png(2, 16, 2, b"\x11\x12" * 3 + bytes(6), chunk(b"tRNS", b"\x11\x12" * 3))
+    for data in (gray_with_alpha, key):
+        image = Image.open(io.BytesIO(data))
+        first, second = (as_picture(image, "white").pixels for _ in range(2))
+        np.testing.assert_array_equal(first, second)
 
 
 @pytest.mark.parametrize("levels", [np.float32([[0.5]]), np.int32([[-1]]), np.int32([[65536]])])

@@ -53,6 +53,21 @@ def test_a_file_that_holds_rgb_is_taken(adobe: bool) -> None:
         np.testing.assert_array_equal(restore(fine), np.asarray(shown))
 
 
+def test_tables_are_those_that_components_name() -> None:
+    data = file(40, 56, False)
+    luma, chroma = data.index(b"\xff\xdb"), data.index(b"\xff\xdb", data.index(b"\xff\xdb") + 1)
+    frame = data.index(b"\xff\xc0")
+    numbers = [luma + 4, chroma + 4, *(frame + 12 + 3 * part for part in range(3))]
+    assert [data[at] for at in numbers] == [0, 1, 0, 1, 1]
+    swapped = bytearray(data)
+    for at in numbers:
+        swapped[at] ^= 1
+    np.testing.assert_array_equal(restore(bytes(swapped)), restore(data))
+    gray = file(40, 56, True)
+    unused = b"\xff\xdb\0\x43\3" + bytes([1]) * 64
+    np.testing.assert_array_equal(restore(gray[:2] + unused + gray[2:]), restore(gray))
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -24,10 +24,15 @@ def holds_gray(image: Image.Image, stored: str) -> bool:
 
 
 def stored_as(image: Image.Image) -> str:
-    """How the file packs its pixels, in Pillow's words ("RGB;16B"); known only before they are decoded."""
-    tiles = getattr(image, "tile", None)
-    packing = tiles[0][3] if tiles else ""
-    return str(packing[0] if isinstance(packing, tuple) and packing else packing)
+    """How the file packs its pixels, in Pillow's words ("RGB;16B").
+
+    Once they are decoded Pillow knows no more of it: so it is kept with the image. A TIFF file's depth is told still.
+    """
+    if tiles := getattr(image, "tile", None):
+        packing = tiles[0][3]
+        image.corec_stored = str(packing[0] if isinstance(packing, tuple) and packing else packing)  # type: ignore[attr-defined]
+    twelve = image.mode == "I;16" and getattr(image, "tag_v2", {}).get(ExifTags.Base.BitsPerSample) == (12,)
+    return getattr(image, "corec_stored", "I;12" if twelve else "")
 
 
 def levels_of(image: Image.Image, stored: str) -> Levels:

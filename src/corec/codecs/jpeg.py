@@ -7,7 +7,6 @@ libjpeg, which finds them again. The envelope is an APP11 segment; see docs/form
 
 import io
 import struct
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,6 +20,7 @@ from corec.codecs.base import Shapes
 from corec.codecs.rgb import ycbcr_of
 from corec.codecs.trellis import ZIGZAG
 from corec.errors import CodecError
+from corec.quiet import quiet
 
 NAME = "jpeg"
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
@@ -175,11 +175,15 @@ def samples(data: bytes) -> np.ndarray:
 
 
 def log_steps(data: bytes) -> np.ndarray:
-    """Each quantisation table's mean log step, from the header. Raises CodecError."""
+    """The mean log step of each quantisation table that components name, in their order; from the header.
+
+    Raises CodecError.
+    """
     with opened(data) as picture:
-        tables = np.array([table for _, table in sorted(picture.quantization.items())], np.int64)
-        if not len(tables):
+        used = dict.fromkeys(part[3] for part in picture.layer)  # any component may name any of four
+        if not used or not used.keys() <= picture.quantization.keys():
             raise CodecError("the JPEG data is damaged: it has no quantisation table")
+        tables = np.array([picture.quantization[number] for number in used], np.int64)
     return np.asarray(np.log(np.maximum(tables, 1)).mean(1))  # a damaged file's table may hold 0
 
 
@@ -228,11 +232,10 @@ def holds_rgb(picture: JpegImageFile) -> bool:
 def opened(data: bytes) -> Iterator[JpegImageFile]:
     """Pillow's view of a JPEG file; whatever it raises meanwhile becomes a CodecError."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged metadata, which is none of ours
-            # Not Image.open: its limit on pixels is global and lower than ours, which the pipeline holds.
-            with JpegImageFile(io.BytesIO(data)) as picture:
-                yield picture
+        # Quiet of damaged metadata, which is none of ours.
+        # Not Image.open: its limit on pixels is global and lower than ours, which the pipeline holds.
+        with quiet(), JpegImageFile(io.BytesIO(data)) as picture:
+            yield picture
     except CodecError:
         raise
     except Exception as error:  # Pillow raises a dozen kinds on damaged files

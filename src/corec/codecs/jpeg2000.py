@@ -8,7 +8,6 @@ transform, which is JFIF's. The envelope is a COM segment; see docs/format.md.
 import io
 import math
 import struct
-import warnings
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +19,7 @@ from corec.codecs.base import ENVELOPE_SIZES, Shapes
 from corec.codecs.boxes import boxes, exchanged
 from corec.codecs.codestream import COD, COM, RAW, SIZ, SOT, Codestream, main_header, refuse_cut, segments
 from corec.errors import CodecError, RateError
+from corec.quiet import quiet
 
 NAME = "jpeg2000"
 SUFFIXES = (".j2k", ".j2c", ".jpc", ".jp2")
@@ -39,6 +39,8 @@ REFILLS = 3
 """Times that what this spares is filled once more."""
 DERIVED = 20_000
 """Bytes up to which derived quantiser steps are tried; they save 30."""
+REFUSED = 32
+"""Where no file is small enough, the size that is told is one that will do, at most a part of so many too large."""
 LAYERS = 75
 """Quality layers among which within() chooses; Pillow takes up to 100."""
 FEW = 500
@@ -80,6 +82,8 @@ def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
     image: uint8 (H, W, 1) luma or (H, W, 3) YCbCr; step: in levels; shapes: unused. Raises CodecError for a
     size that is not held.
     """
+    if min(image.shape[:2]) == 1:  # without a wavelet transform OpenJPEG does not come to the PSNR it is asked for
+        return shortened(openjpeg(image, "rates", [0.01]), image)
     finer = 10 * math.log10(2) if image.shape[2] == 3 else 0.0  # half the error: chroma's is about a quarter of luma's
     stream = openjpeg(image, "dB", [psnr_at(settle(step)) + finer])
     if len(stream.together()) <= DERIVED:
@@ -89,7 +93,8 @@ def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
 
 
 def within(image: np.ndarray, size: int) -> bytes:
-    """The best JPEG 2000 file of an image that has at most `size` bytes.
+    """The best JPEG 2000 file of an image that is found of at most `size` bytes; beyond some bits a sample encode() may
+    know a better one.
 
     OpenJPEG sorts the coding passes into layers of falling worth; they are taken in this order as long as they fit.
     image: as for encode. Raises RateError, with the smallest size, where a file would show less than a flat image does.
@@ -99,7 +104,7 @@ def within(image: np.ndarray, size: int) -> bytes:
         low, high = size, max(size, len(openjpeg(image, "dB", [1.0]).derived().together()))
         while fitting(image, high) is None:
             low, high = high, 2 * high
-        while high - low > 1:
+        while high - low > max(1, high // REFUSED):
             middle = (low + high) // 2
             low, high = (middle, high) if fitting(image, middle) is None else (low, middle)
         raise RateError.too_small(size, high)
@@ -216,11 +221,10 @@ def pixels(stream: bytes) -> np.ndarray:
     plain = bytearray(stream)
     plain[main_header(stream)[COD][0] + 8] = 0  # no component transform
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged metadata, which is none of ours
-            # Not Image.open: its limit on pixels is global and lower than ours, which the pipeline holds.
-            with Jpeg2KImageFile(io.BytesIO(plain)) as picture:
-                array = np.asarray(picture)
+        # Quiet of damaged metadata, which is none of ours.
+        # Not Image.open: its limit on pixels is global and lower than ours, which the pipeline holds.
+        with quiet(), Jpeg2KImageFile(io.BytesIO(plain)) as picture:
+            array = np.asarray(picture)
     except Exception as error:  # Pillow raises several kinds on damaged files
         raise CodecError(f"the JPEG 2000 data is damaged: {error}") from error
     return array.reshape(*array.shape[:2], -1)

@@ -16,7 +16,7 @@ from corec.picture import read_picture, resized
 class Photographs:
     """The pictures under a folder as uint8 arrays (H, W, 1 or 3), split into training and validation.
 
-    Every `hold_out`-th file (by sorted path) is for validation. Pictures larger than `reduce_above`
+    Every `hold_out`-th file (in the order of corec.files.below) is for validation. Pictures larger than `reduce_above`
     pixels on their long side come at half size as well as whole: the reduction removes what noise and
     coding artefacts they have. For colour, gray pictures are left out. Raises RecipeError for a folder
     without pictures and for a picture that cannot be read.
