@@ -4,7 +4,7 @@ A codec turns a compact image (H, W, C) into the bytes of an ordinary file and b
 in such a file the envelope rides. Images are uint8, luma or full-range BT.601 YCbCr.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,6 +72,20 @@ class Codec(Protocol):
     def overhead(self, envelope: bytes, data: bytes) -> int:
         """Bytes by which a file is longer because this envelope, which is in it, was embedded."""
         ...
+
+
+def within_range(
+    steps: tuple[float, float],
+) -> tuple[Callable[[float], float], Callable[[float, Shapes], np.ndarray]]:
+    """settle() and condition() of a format that has any step between two."""
+
+    def settle(step: float) -> float:
+        return min(max(step, steps[0]), steps[1])
+
+    def condition(step: float, shapes: Shapes) -> np.ndarray:
+        return np.log([settle(step)])
+
+    return settle, condition
 
 
 def codecs() -> tuple[Codec, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from corec.codecs import isobmff, rgb
-from corec.codecs.base import Shapes
+from corec.codecs.base import Shapes, within_range
 from corec.errors import CodecError, MissingExtraError
 from corec.quiet import quiet
 
@@ -57,14 +57,7 @@ def accept(data: bytes) -> bool:
     return bool(BRANDS & isobmff.brands(data))
 
 
-def settle(step: float) -> float:
-    """The step itself, kept to STEPS."""
-    return min(max(step, STEPS[0]), STEPS[1])
-
-
-def condition(step: float, shapes: Shapes) -> np.ndarray:
-    """The natural logarithm of the step (1,)."""
-    return np.log([settle(step)])
+settle, condition = within_range(STEPS)
 
 
 def parameter_at(step: float) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 
-from corec.codecs.base import ENVELOPE_SIZES, Shapes
+from corec.codecs.base import ENVELOPE_SIZES, Shapes, within_range
 from corec.codecs.boxes import boxes, exchanged
 from corec.codecs.codestream import COD, COM, RAW, SIZ, SOT, Codestream, main_header, refuse_cut, segments
 from corec.errors import CodecError, RateError
@@ -56,14 +56,7 @@ def accept(data: bytes) -> bool:
     return data.startswith((RAW, JP2))
 
 
-def settle(step: float) -> float:
-    """The step itself, kept to STEPS."""
-    return min(max(step, STEPS[0]), STEPS[1])
-
-
-def condition(step: float, shapes: Shapes) -> np.ndarray:
-    """The natural logarithm of the step (1,)."""
-    return np.log([settle(step)])
+settle, condition = within_range(STEPS)
 
 
 def psnr_at(step: float) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from corec.codecs import rgb
-from corec.codecs.base import ENVELOPE_SIZES, Shapes
+from corec.codecs.base import ENVELOPE_SIZES, Shapes, within_range
 from corec.codecs.boxes import boxes, exchanged
 from corec.errors import CodecError, MissingExtraError
 
@@ -50,14 +50,7 @@ def accept(data: bytes) -> bool:
     return data.startswith((RAW, CONTAINER))
 
 
-def settle(step: float) -> float:
-    """The step itself, kept to STEPS."""
-    return min(max(step, STEPS[0]), STEPS[1])
-
-
-def condition(step: float, shapes: Shapes) -> np.ndarray:
-    """The natural logarithm of the step (1,)."""
-    return np.log([settle(step)])
+settle, condition = within_range(STEPS)
 
 
 def distance_at(step: float) -> float:

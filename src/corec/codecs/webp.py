@@ -15,7 +15,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from corec import color
 from corec.codecs import rgb
-from corec.codecs.base import ENVELOPE_SIZES, Shapes
+from corec.codecs.base import ENVELOPE_SIZES, Shapes, within_range
 from corec.errors import CodecError
 from corec.quiet import quiet
 
@@ -49,14 +49,7 @@ def accept(data: bytes) -> bool:
     return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
 
 
-def settle(step: float) -> float:
-    """The step itself, kept to STEPS: segments have quantisers of their own, so a fraction of an index counts."""
-    return min(max(step, STEPS[0]), STEPS[1])
-
-
-def condition(step: float, shapes: Shapes) -> np.ndarray:
-    """The natural logarithm of the step (1,)."""
-    return np.log([settle(step)])
+settle, condition = within_range(STEPS)  # segments have quantisers of their own: a fraction of an index counts
 
 
 def quality_at(step: float) -> float:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from corec.color import CENTRE
 from corec.learned import refine
 from corec.learned.prior import FINER, FIRST, OTHERS, UNIT
 from corec.methods.balle2017 import quantised
@@ -32,7 +33,7 @@ from corec.methods.integers import Context
 from corec.methods.joint import Compact, Reconstruct
 from corec.methods.levels import Levels, Rates
 from corec.methods.similarity import distortion_of
-from corec.training.proxies import CENTER, enlarge_chroma, rgb_from_ycbcr, ycbcr_from_rgb
+from corec.training.proxies import enlarge_chroma, rgb_from_ycbcr, ycbcr_from_rgb
 from corec.training.recipe import at_least
 from corec.view import Seen
 
@@ -92,7 +93,7 @@ class Blocks(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         latents = F.conv2d(F.pixel_unshuffle(image[:, :1] - 0.5, SIDE), self.luma_basis)
         if self.planes == 3:
-            chroma = F.avg_pool2d(image[:, 1:] - CENTER, 2)
+            chroma = F.avg_pool2d(image[:, 1:] - CENTRE, 2)
             parts = [F.pixel_unshuffle(plane, SIDE // 2) for plane in chroma.split(1, 1)]
             latents = torch.cat([latents, *(F.conv2d(part, self.chroma_basis) for part in parts)], 1)
         return latents[:, self.order]
@@ -103,7 +104,7 @@ class Blocks(nn.Module):
         image = F.pixel_shuffle(F.conv_transpose2d(luma, self.luma_basis), SIDE) + 0.5
         for part in chroma:
             plane = F.pixel_shuffle(F.conv_transpose2d(part, self.chroma_basis), SIDE // 2)
-            image = torch.cat([image, enlarge_chroma(plane) + CENTER], 1)
+            image = torch.cat([image, enlarge_chroma(plane) + CENTRE], 1)
         return image
 
     def transposed(self) -> list[int]:

@@ -9,17 +9,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from corec.codecs.jpeg import STANDARD, dct_matrix
+from corec.color import CENTRE
 
 ROUNDING = 0.4
 """AC coefficients are rounded down below this fraction: zeros cost least, so the best quantiser for a
 given rate favours them. Stands for what codecs/trellis.py does with more care."""
-CENTER = 128 / 255
-"""Chroma of gray, as JPEG has it."""
 
 
 def rgb_from_ycbcr(x: Tensor) -> Tensor:
     """Full-range BT.601 (N, 3, H, W) in 0..1 -> RGB, not clipped (JFIF 1.02)."""
-    y, cb, cr = x[:, :1], x[:, 1:2] - CENTER, x[:, 2:] - CENTER
+    y, cb, cr = x[:, :1], x[:, 1:2] - CENTRE, x[:, 2:] - CENTRE
     return torch.cat([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], 1)
 
 
@@ -27,7 +26,7 @@ def ycbcr_from_rgb(x: Tensor) -> Tensor:
     """RGB (N, 3, H, W) in 0..1 -> full-range BT.601 YCbCr in 0..1 (JFIF 1.02)."""
     r, g, b = x[:, :1], x[:, 1:2], x[:, 2:]
     y = 0.299 * r + 0.587 * g + 0.114 * b
-    return torch.cat([y, (b - y) / 1.772 + CENTER, (r - y) / 1.402 + CENTER], 1)
+    return torch.cat([y, (b - y) / 1.772 + CENTRE, (r - y) / 1.402 + CENTRE], 1)
 
 
 def straight_through(value: Tensor, gradient: Tensor) -> Tensor:
