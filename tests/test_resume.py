@@ -114,6 +114,16 @@ def test_rows_of_another_version_do_not_count(
     assert measured_now() == 0
 
 
+def test_rows_of_other_code_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("corec.__file__", str(tmp_path / "__init__.py"))
+    (tmp_path / "codecs").mkdir()
+    before = rows.versions()
+    (tmp_path / "codecs" / "jpeg.py").write_text("STEP = 1")
+    between = rows.versions()
+    (tmp_path / "codecs" / "jpeg.py").write_text("STEP = 2")
+    assert len({before["corec"], between["corec"], rows.versions()["corec"]}) == 3
+
+
 def test_a_retrained_model_is_measured_anew(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     model = next(model for model in models() if not model.restores and not model.color)
     task = bench.Task(folder, "a.png", True, model.name, target("jpeg@30"), False)
