@@ -13,7 +13,7 @@ from PIL import Image
 from speed import photograph, timed
 
 from corec import pipeline
-from corec.codecs.base import codecs
+from corec.codecs.registry import codecs
 from corec.errors import MissingExtraError
 from corec.picture import Picture
 from corec.runtime import available_threads

@@ -11,7 +11,7 @@ from tiny import picture, tiny_zoo
 from corec import choice, models
 from corec.choice import Search, Writer, candidates_for
 from corec.codecs import jpeg
-from corec.codecs.base import codec_named, codecs
+from corec.codecs.registry import codec_named, codecs
 from corec.errors import CodecError, MissingExtraError, ModelError, RateError
 from corec.forecast import Spectrum
 from corec.models import Model, plain

@@ -8,7 +8,8 @@ import pytest
 from tiny import picture
 
 from corec.cli import main
-from corec.codecs.base import Codec, codec_named, codec_of, codecs
+from corec.codecs.base import Codec
+from corec.codecs.registry import codec_named, codec_of, codecs
 from corec.errors import CodecError, MissingExtraError
 from corec.picture import read_picture, write_picture
 from corec.pipeline import compress_picture, decompress_picture, describe

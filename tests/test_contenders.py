@@ -12,7 +12,7 @@ import tiny_learned
 from PIL import Image
 
 from corec import models
-from corec.codecs.base import codec_of
+from corec.codecs.registry import codec_of
 from corec.errors import MissingExtraError, ModelError
 from corec.evaluation import contenders
 from corec.evaluation.bench import Request, evaluate, tasks_of

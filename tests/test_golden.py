@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from corec.codecs.base import codec_of, codecs
+from corec.codecs.registry import codec_of, codecs
 from corec.errors import MissingExtraError
 from corec.files import read_bytes
 from corec.models import PLAIN, learned, models

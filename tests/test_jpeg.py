@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from corec.codecs import jpeg
-from corec.codecs.base import codec_named, codec_of
+from corec.codecs.registry import codec_named, codec_of
 from corec.errors import CodecError
 
 ROWS = np.arange(64).reshape(8, 8)

@@ -14,7 +14,7 @@ from tiny import picture, save_run
 
 from corec import color, wrap
 from corec import models as models_module
-from corec.codecs.base import codec_named
+from corec.codecs.registry import codec_named
 from corec.errors import FileError, ModelError, RecipeError
 from corec.evaluation.contenders import contender
 from corec.models import ZOO, learned, model_named, model_numbered, models, read_manifest

@@ -15,7 +15,7 @@ from tiny import picture, save_run
 from torch import Tensor, nn
 
 from corec import models, wrap
-from corec.codecs.base import codec_named
+from corec.codecs.registry import codec_named
 from corec.methods import zhao2017, zhao2018
 from corec.methods.layers import Downscale, Upscale
 from corec.methods.zhao2017 import FDNN, PPNN, dssim

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from corec.codecs.base import Codec, codec_named
+from corec.codecs.base import Codec
+from corec.codecs.registry import codec_named
 from corec.errors import CodecError, ModelError, RateError
 from corec.forecast import Spectrum
 from corec.models import PLAIN, Model, models, plain, rows_named

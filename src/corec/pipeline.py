@@ -12,7 +12,7 @@ import numpy as np
 
 from corec.choice import Choice, Writer, candidates_for, choose, range_of
 from corec.codecs import jpeg
-from corec.codecs.base import codec_of, codecs
+from corec.codecs.registry import codec_of, codecs
 from corec.envelope import pack
 from corec.errors import CodecError, CorecError, EnvelopeError, ModelError, RateError
 from corec.learned import codec as learned

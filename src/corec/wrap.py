@@ -15,7 +15,8 @@ import numpy as np
 
 from corec import color, tiles
 from corec.codecs import jpeg
-from corec.codecs.base import Codec, codec_named, codec_of
+from corec.codecs.base import Codec
+from corec.codecs.registry import codec_named, codec_of
 from corec.envelope import Envelope, pack, step_code, step_of, unpack
 from corec.errors import EnvelopeError, PictureError, RateError
 from corec.models import ZOO, Model, model_numbered, plain

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from corec.codecs.base import codecs
+from corec.codecs.registry import codecs
 from corec.learned import format as corec_file
 from corec.learned.codec import decoded, origin, tables_of
 from corec.models import PLAIN, learned, models

@@ -1,15 +1,13 @@
-"""What every standard codec offers, and the list of them.
+"""What every standard codec offers.
 
 A codec turns a compact image (H, W, C) into the bytes of an ordinary file and back, and knows where
 in such a file the envelope rides. Images are uint8, luma or full-range BT.601 YCbCr.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-
-from corec.errors import CodecError
 
 ENVELOPE_SIZES = range(2, 6)
 """Bytes that an envelope (corec.envelope) of models below 16384 may have; others are somebody else's."""
@@ -86,29 +84,3 @@ def within_range(
         return np.log([settle(step)])
 
     return settle, condition
-
-
-def codecs() -> tuple[Codec, ...]:
-    """All codecs."""
-    from corec.codecs import avif, bpg, heic, jpeg, jpeg2000, jxl, webp
-
-    modules: tuple[Any, ...] = (jpeg, jpeg2000, bpg, heic, webp, avif, jxl)
-    return modules
-
-
-def codec_named(name: str) -> Codec:
-    """The codec of this name. Raises CodecError."""
-    for codec in codecs():
-        if name == codec.NAME:
-            return codec
-    raise CodecError(f"no codec {name!r}; there are: {', '.join(c.NAME for c in codecs())}")
-
-
-def codec_of(data: bytes) -> Codec:
-    """The codec whose file this is, by its first bytes. Raises CodecError."""
-    for codec in codecs():
-        if codec.accept(data):
-            return codec
-    if not data:
-        raise CodecError("the file is empty")
-    raise CodecError(f"the file is of no format that Corec writes: {', '.join(c.NAME for c in codecs())} and .corec")

@@ -28,7 +28,8 @@ from PIL import Image
 
 from corec import pipeline
 from corec.codecs import rgb
-from corec.codecs.base import Codec, codec_named, codecs
+from corec.codecs.base import Codec
+from corec.codecs.registry import codec_named, codecs
 from corec.errors import MissingExtraError, ModelError
 from corec.evaluation import jpegs
 from corec.evaluation.bm3d import deblocked

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from corec.codecs.base import codec_named
+from corec.codecs.registry import codec_named
 from corec.errors import CodecError, RateError
 from corec.evaluation.contenders import File, coded, coded_at
 from corec.evaluation.jpegs import WHOLE, jpeg

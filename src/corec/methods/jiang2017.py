@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from corec.codecs import jpeg
-from corec.codecs.base import codec_named
+from corec.codecs.registry import codec_named
 from corec.errors import RecipeError
 from corec.methods.layers import Downscale, Upscale, silence
 from corec.training.coding import coded

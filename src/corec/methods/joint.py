@@ -26,7 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from corec.codecs.base import Codec, codec_named
+from corec.codecs.base import Codec
+from corec.codecs.registry import codec_named
 from corec.errors import RecipeError
 from corec.methods.layers import Block, Downscale, Upscale, silence
 from corec.models import model_named

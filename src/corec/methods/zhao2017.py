@@ -39,7 +39,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from corec.codecs import jpeg
-from corec.codecs.base import codec_named
+from corec.codecs.registry import codec_named
 from corec.errors import RecipeError
 from corec.methods.jiang2017 import initialise
 from corec.methods.layers import Downscale, cubic, silence

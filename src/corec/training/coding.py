@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from corec.codecs.base import codec_of
+from corec.codecs.registry import codec_of
 
 
 class Coded(NamedTuple):

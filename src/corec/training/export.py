@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from corec.codecs.base import codec_named
+from corec.codecs.registry import codec_named
 from corec.errors import ModelError, RecipeError
 from corec.files import aside
 from corec.learned.prior import PLANES

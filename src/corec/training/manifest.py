@@ -10,7 +10,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from corec import methods
-from corec.codecs.base import codecs
+from corec.codecs.registry import codecs
 from corec.errors import ModelError
 from corec.learned import format as corec_file
 from corec.models import PLAIN, name_at

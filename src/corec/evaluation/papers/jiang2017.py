@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from statistics import fmean, median
 from typing import Any
 
-from corec.codecs.base import codecs
+from corec.codecs.registry import codecs
 from corec.errors import FileError
 from corec.evaluation import bench
 from corec.evaluation.contenders import CHOICE, anchors, contender
