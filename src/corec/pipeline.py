@@ -132,7 +132,7 @@ def compress_picture(
         return compress_learned(picture, model, quality, size, effort, report)
     candidates = candidates_for(picture, codec, model)
     if effort and not any(row.slope for row in candidates):
-        raise CodecError(f"none of the models can suit a {codec} file to its picture: it takes no effort")
+        raise CodecError(f"none of the models can suit {codec} files to their pictures: that takes no effort")
     writer, known = Writer(report, usual_effort(picture) if effort is None else effort), None
     if size is None:
         full = next((row for row in candidates if row.scale == 1), candidates[0])
