@@ -80,19 +80,29 @@ def test_strip_like_images(shape: tuple[int, int, int]) -> None:
 @pytest.mark.parametrize("quantiser", [1, 2, 31, 61, 62, 63])
 def test_a_step_is_that_of_its_quantiser(quantiser: int) -> None:
     step = avif.AC_STEPS[quantiser - 1] / 8
-    assert avif.quantiser(step) == avif.quantiser(1.01 * step) == quantiser
+    assert avif.settle(1.01 * step) == avif.settle(step) == step
     wanted = {62: 249, 63: 255}.get(quantiser, 4 * quantiser)
     assert quantiser_index(avif.encode(image(24, 40, 1), step, ())) == wanted
     assert quantiser_index(avif.encode(image(24, 40, 3), step, ())) == wanted
 
 
-def test_steps_settle_to_the_63_that_there_are() -> None:
+def test_between_quantisers_files_grow_by_sharpness() -> None:
+    coarse, *between, fine = avif.AC_STEPS[30] / 8, *avif.FINER[3 * 30 + 1 : 3 * 30 + 3], avif.AC_STEPS[29] / 8
+    assert coarse > between[0] > between[1] > fine
+    steps = coarse, *between, fine
+    assert [quantiser_index(avif.encode(image(24, 40, 3), step, ())) for step in steps] == [124, 124, 124, 120]
+    sizes = [len(avif.encode(image(256, 256, 1), step, ())) for step in steps]
+    assert sizes[0] < min(sizes[1:3]) and max(sizes[1:3]) < 1.1 * sizes[0]
+    assert [float(np.exp(avif.condition(step, ())[0])) for step in between] == pytest.approx([coarse, fine])
+
+
+def test_steps_settle_to_those_that_there_are() -> None:
     finest, coarsest = avif.STEPS
     assert avif.settle(0.1) == finest
     assert avif.settle(999) == coarsest
     steps = [avif.settle(step) for step in np.geomspace(1, 250, 2000)]
     assert steps == sorted(steps)
-    assert len(set(steps)) == len(avif.AC_STEPS) == 63
+    assert len(set(steps)) == 3 * 63 - 2 and {step / 8 for step in avif.AC_STEPS} <= set(steps)
     assert [avif.settle(step) for step in steps] == steps
     np.testing.assert_allclose(avif.condition(20, ()), [np.log(159 / 8)], rtol=0.03)
 
