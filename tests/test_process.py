@@ -60,7 +60,6 @@ def test_output_that_cannot_be_written_is_one_line(arguments: list[str], tmp_pat
     assert done.returncode == 1 and done.stderr.startswith(b"corec: ") and done.stderr.count(b"\n") == 1
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs a file descriptor that can be closed")
 def test_there_need_be_no_streams(tmp_path: Path) -> None:
     photo(tmp_path / "a.png")
     for stream in ("stdout", "stderr"):
@@ -70,6 +69,7 @@ def test_there_need_be_no_streams(tmp_path: Path) -> None:
     assert shell("models", before="sys.stdout = None").returncode == 0
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs a file descriptor that can be closed")
 def test_there_need_be_no_output() -> None:
     done = shell("--version", before="import os; os.close(1); sys.stdout = None", stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (0, b"")
