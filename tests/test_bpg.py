@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tiny import image
 
 from corec.codecs import bpg, hevc
 from corec.errors import CodecError, MissingExtraError
@@ -25,14 +26,6 @@ from corec.errors import CodecError, MissingExtraError
 av = pytest.importorskip("av", reason="needs the extra bpg")
 
 GOLDEN = Path(__file__).parent / "golden-bpg"
-
-
-def image(height: int, width: int, planes: int, seed: int = 1) -> np.ndarray:
-    """A soft picture with an edge and some grain."""
-    rows, columns = np.mgrid[:height, :width]
-    soft = [np.sin(rows / (5 + k) + k) + np.cos(columns / (7 - k)) + (rows > columns) for k in range(planes)]
-    grain = np.random.default_rng(seed).normal(0, 3, (height, width, planes))
-    return np.clip(np.rint(110 + 20 * np.stack(soft, 2) + grain), 0, 255).astype(np.uint8)
 
 
 def with_bytes(data: bytes, at: int, new: str) -> bytes:

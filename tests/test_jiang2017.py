@@ -10,9 +10,10 @@ from torch import nn
 
 from corec import models, wrap
 from corec.codecs import jpeg
-from corec.methods.jiang2017 import ComCNN, Method, RecCNN, Settings
+from corec.methods.jiang2017 import ComCNN, Method, RecCNN, Settings, quality_at
 from corec.methods.layers import Downscale, Upscale
 from corec.pipeline import compress_picture, decompress_picture, restore_picture
+from corec.training.coding import plain_jpeg
 
 STEPS = torch.tensor([30.0, 60.0])
 
@@ -148,12 +149,21 @@ def test_the_opening_brings_what_is_enlarged_bicubically_near_the_picture() -> N
     assert np.mean(losses[-10:]) < 0.2 * losses[0]
 
 
+@pytest.mark.parametrize("quality", [5, 10, 25, 50, 75, 90])
+def test_a_quality_is_found_by_its_step(quality: int) -> None:
+    with jpeg.opened(plain_jpeg(np.zeros((8, 8, 1), np.uint8), quality=quality)) as file:
+        table, standard = np.array(file.quantization[0]), np.array(jpeg.STANDARD[0])
+    # The largest step that neither 255 nor rounding has touched much says by what the table was multiplied.
+    at = np.where(table < 255, table, 0).argmax()
+    assert abs(quality_at(table[at] / standard[at] * standard.mean()) - quality) <= 1
+
+
 def test_alone_it_learns_from_plain_files() -> None:
     method = Method(Settings(half=False))
     assert method.compact is None
     received = method.received(batch(1), STEPS.log()[:, None], "reconstruct")
     image = (batch(1)[1] * 255).byte().permute(1, 2, 0).numpy()
-    expected = jpeg.decode(jpeg.plain(np.ascontiguousarray(image), jpeg.quality_at(60)))[0]
+    expected = jpeg.decode(plain_jpeg(image, quality=quality_at(60)))[0]
     np.testing.assert_array_equal((received[1] * 255).permute(1, 2, 0).numpy().round(), expected)
 
 
@@ -177,7 +187,7 @@ def test_a_trained_run_is_exported_and_used(half: bool, tmp_path: Path, monkeypa
             data = compress_picture(source, model="jiang", quality=50).data
             assert decompress_picture(data).pixels.shape == (45, 51)
             return
-        plain = jpeg.plain(source.pixels[..., None], 5)
+        plain = plain_jpeg(source.pixels[..., None], quality=5)
         restored = restore_picture(plain, "jiang").pixels
         decoded = torch.from_numpy(jpeg.decode(plain)[0].transpose(2, 0, 1)[None].copy()).float() / 255
         with torch.no_grad():

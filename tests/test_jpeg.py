@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tiny import image
 
 from corec.codecs import jpeg
 from corec.codecs.registry import codec_named, codec_of
@@ -21,14 +22,6 @@ def tables(step: float, count: int = 1) -> np.ndarray:
     """Tables that rise with frequency, faster downwards than to the right: a transposed one would show."""
     rising = step * (1 + 0.09 * (ROWS // 8) + 0.04 * (ROWS % 8)).ravel()
     return np.clip(np.rint([rising, 1.5 * rising][:count]), 1, 255).astype(np.int64)
-
-
-def image(height: int, width: int, planes: int, seed: int = 1) -> np.ndarray:
-    """A soft picture with an edge and some grain, far from 0 and 255: nothing is clipped."""
-    rows, columns = np.mgrid[:height, :width]
-    soft = [np.sin(rows / (5 + k) + k) + np.cos(columns / (7 - k)) + (rows > columns) for k in range(planes)]
-    grain = np.random.default_rng(seed).normal(0, 3, (height, width, planes))
-    return np.clip(np.rint(110 + 20 * np.stack(soft, 2) + grain), 0, 255).astype(np.uint8)
 
 
 @pytest.mark.parametrize(("height", "width", "planes"), [(64, 96, 1), (64, 96, 3), (37, 51, 3), (1, 1, 3)])
@@ -101,19 +94,6 @@ def test_a_table_of_zeros_in_a_damaged_file_is_taken_for_ones() -> None:
     damaged = data[:table] + bytes(64) + data[table + 64 :]
     with contextlib.suppress(CodecError):
         assert jpeg.decode(damaged)[1] == 0
-
-
-@pytest.mark.parametrize("quality", [1, 5, 10, 25, 50, 75, 90, 100])
-def test_plain_files_are_those_of_libjpeg_and_their_quality_is_found_by_their_step(quality: int) -> None:
-    data = jpeg.plain(image(24, 40, 1), quality)
-    file = io.BytesIO()
-    Image.fromarray(image(24, 40, 1)[..., 0]).save(file, "JPEG", quality=quality)
-    assert data == file.getvalue()
-    # The largest step that neither 255 nor rounding has touched much says by what the table was multiplied.
-    table, standard = tables_in(data)[0], np.array(jpeg.STANDARD[0])
-    at = np.where(table < 255, table, 0).argmax()
-    if 1 < quality < 100:
-        assert abs(jpeg.quality_at(table[at] / standard[at] * standard.mean()) - quality) <= 1
 
 
 def test_equal_tables_stay_two() -> None:

@@ -114,14 +114,27 @@ def test_rows_of_another_version_do_not_count(
     assert measured_now() == 0
 
 
-def test_rows_of_other_code_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("file", "counts"),
+    [
+        *(
+            (f"{name}.py", True)
+            for name in ("suit", "codecs/jpeg", "learned/coder", "evaluation/jpegs", "evaluation/metrics")
+        ),
+        *((f"{name}.py", False) for name in ("cli", "evaluation/plots", "training/loop")),
+    ],
+)
+def test_rows_of_other_code_do_not_count(
+    file: str, counts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (Path(rows.__file__).parents[1] / file).exists()
     monkeypatch.setattr("corec.__file__", str(tmp_path / "__init__.py"))
-    (tmp_path / "codecs").mkdir()
-    before = rows.versions()
-    (tmp_path / "codecs" / "jpeg.py").write_text("STEP = 1")
-    between = rows.versions()
-    (tmp_path / "codecs" / "jpeg.py").write_text("STEP = 2")
-    assert len({before["corec"], between["corec"], rows.versions()["corec"]}) == 3
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    seen = [rows.versions()["corec"]]
+    for step in (1, 2):
+        (tmp_path / file).write_text(f"STEP = {step}")
+        seen.append(rows.versions()["corec"])
+    assert len({*seen}) == (3 if counts else 1)
 
 
 def test_a_retrained_model_is_measured_anew(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -8,19 +8,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tiny import image
 
 from corec.codecs import webp
 from corec.errors import CodecError
 
 ENVELOPE = b"\x14\x01\x90"
-
-
-def image(height: int, width: int, planes: int, seed: int = 1) -> np.ndarray:
-    """A soft picture with an edge and some grain, of soft colours."""
-    rows, columns = np.mgrid[:height, :width]
-    soft = [np.sin(rows / (5 + k) + k) + np.cos(columns / (7 - k)) + (rows > columns) for k in range(planes)]
-    grain = np.random.default_rng(seed).normal(0, 3, (height, width, planes))
-    return np.clip(np.rint(110 + 20 * np.stack(soft, 2) + grain), 0, 255).astype(np.uint8)
 
 
 def flat(*levels: int) -> np.ndarray:

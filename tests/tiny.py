@@ -27,6 +27,14 @@ RESTORERS = {"restore-gray": False, "restore-color": True}
 """Name of a tiny model that restores plain files -> color. They get the numbers 5 and 6."""
 
 
+def image(height: int, width: int, planes: int, seed: int = 1) -> np.ndarray:
+    """A soft picture with an edge and some grain, of soft colours, far from 0 and 255: nothing is clipped."""
+    rows, columns = np.mgrid[:height, :width]
+    soft = [np.sin(rows / (5 + k) + k) + np.cos(columns / (7 - k)) + (rows > columns) for k in range(planes)]
+    grain = np.random.default_rng(seed).normal(0, 3, (height, width, planes))
+    return np.clip(np.rint(110 + 20 * np.stack(soft, 2) + grain), 0, 255).astype(np.uint8)
+
+
 @contextmanager
 def tiny_zoo(folder: Path, resized: bool = False) -> Iterator[Path]:
     """Six tiny models, exported as trained ones are, in place of those that ship. resized: RESIZED, too."""

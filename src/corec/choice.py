@@ -172,8 +172,9 @@ class Search:
                 failures.append(error)
         if not found:
             raise smallest(failures)
-        close = self.nearest(found, CLOSE if self.whole else 1.0, foretold=True)
-        if self.whole:
+        suits = self.whole and self.writer.rounds and any(choice.model.slope for choice in found)
+        close = self.nearest(found, CLOSE if suits else 1.0, foretold=True)
+        if suits:
             close = [self.writer.suited(choice, self.picture, self.size) for choice in close]
         best = self.nearest(close, 1.0)[0]
         finer = [model for model in others if model.scale < best.model.scale and model not in group]

@@ -168,7 +168,12 @@ def compress_learned(
     if effort and not row.refines:
         raise ModelError(f"model {row.name} cannot suit its files to a picture: it takes no effort")
     usual = usual_effort(picture) if row.refines else 0
-    latents = learned.Latents(picture, row, usual if effort is None else effort, lambda share: report(0.9 * share))
+
+    def told(share: float) -> None:
+        # How many files a size takes is not known.
+        report(0.9 * share if size is None else 1 - 0.5 ** (latents.files + share))
+
+    latents = learned.Latents(picture, row, usual if effort is None else effort, told)
     if size is None:
         level = round((DEFAULT_QUALITY if quality is None else quality) / 100 * (latents.levels - 1))
         data = latents.file(level)

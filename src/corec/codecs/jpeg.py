@@ -58,22 +58,6 @@ def accept(data: bytes) -> bool:
     return data[:3] == b"\xff\xd8\xff"
 
 
-def plain(image: np.ndarray, quality: int) -> bytes:
-    """The JPEG file that libjpeg itself makes of an image (H, W, 1 or 3 YCbCr): its default tables, Huffman
-    codes and chroma subsampling, which is what most JPEG files in the world have. quality: 1 to 100."""
-    mode, pixels = ("YCbCr", image) if image.shape[2] == 3 else ("L", image[..., 0])
-    file = io.BytesIO()
-    picture = Image.frombytes(mode, (image.shape[1], image.shape[0]), np.ascontiguousarray(pixels).tobytes())
-    picture.save(file, "JPEG", quality=quality)
-    return file.getvalue()
-
-
-def quality_at(step: float) -> int:
-    """libjpeg's quality, 1 to 100, whose luma table has about this mean step (jcparam.c: jpeg_quality_scaling)."""
-    scale = 100 * step / np.mean(STANDARD[0])
-    return int(np.clip(np.rint(5000 / scale if scale > 100 else 100 - scale / 2), 1, 100))
-
-
 def tables_at(step: float, shapes: Shapes) -> np.ndarray:
     """Quantisation tables (1 or 2, 64), whole numbers in 1..255 in row order: the step times the shapes, or FLAT."""
     return np.clip(np.rint(step * np.array(shapes if len(shapes) else FLAT)), 1, 255).astype(np.int64)

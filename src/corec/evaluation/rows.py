@@ -27,6 +27,14 @@ PACKAGES = (
 LIBRARIES = {"libjpeg_turbo": "libjpeg-turbo", "jpg_2000": "OpenJPEG", "webp": "libwebp", "avif": "libavif"}
 """Those in Pillow: its name for them, and theirs."""
 
+COUNTED = "", "codecs", "learned", "evaluation"
+"""Folders of the package whose code rows come from."""
+SHOWING = {
+    *("__main__", "batch", "cli", "listing"),
+    *("command", "curves", "demo", "page", "plots", "published", "report", "results", "tables"),
+}
+"""What in these folders only asks for rows or shows them."""
+
 ROWS = "rows.jsonl"
 """The file's name, in the folder of a report."""
 
@@ -133,9 +141,9 @@ class Finished:
 
 
 def sources() -> str:
-    """What tells apart the code that files come from: between two versions it changes, too."""
+    """What tells apart the code that files and figures come from: between two versions it changes, too."""
     package = Path(corec.__file__).parent
-    files = [path for folder in ("", "codecs", "learned") for path in sorted((package / folder).glob("*.py"))]
+    files = [path for folder in COUNTED for path in sorted((package / folder).glob("*.py")) if path.stem not in SHOWING]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:8]
 
 

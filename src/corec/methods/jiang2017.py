@@ -34,7 +34,7 @@ from corec.codecs import jpeg
 from corec.codecs.registry import codec_named
 from corec.errors import RecipeError
 from corec.methods.layers import Downscale, Upscale, silence
-from corec.training.coding import coded
+from corec.training.coding import coded, log_uniform, plain_jpeg
 from corec.training.proxies import rgb_from_ycbcr, ycbcr_from_rgb
 from corec.training.recipe import at_least, shares
 
@@ -215,12 +215,17 @@ class Method(nn.Module):
         return coded(compact, lambda image, index: self.wrapped(image, steps[index])).images
 
     def plain(self, image: np.ndarray, step: float) -> bytes:
-        return jpeg.plain(image, jpeg.quality_at(step))
+        return plain_jpeg(image, quality=quality_at(step))
 
     def wrapped(self, image: np.ndarray, step: float) -> bytes:
         return self.codec.encode(image, step, self.shapes())
 
     def draw_steps(self, count: int, generator: torch.Generator) -> Tensor:
         """Quantiser steps for a batch, log-uniform over the range of the settings."""
-        low, high = (torch.tensor(s).log() for s in self.settings.steps)
-        return (low + (high - low) * torch.rand(count, generator=generator)).exp()
+        return log_uniform(self.settings.steps, torch.rand(count, generator=generator))
+
+
+def quality_at(step: float) -> int:
+    """libjpeg's quality, 1 to 100, whose luma table has about this mean step (jcparam.c: jpeg_quality_scaling)."""
+    scale = 100 * step / np.mean(jpeg.STANDARD[0])
+    return int(np.clip(np.rint(5000 / scale if scale > 100 else 100 - scale / 2), 1, 100))

@@ -32,7 +32,7 @@ from corec.errors import RecipeError
 from corec.methods.layers import Block, Downscale, Upscale, silence
 from corec.models import model_named
 from corec.suit import Suit
-from corec.training.coding import coded
+from corec.training.coding import coded, log_uniform
 from corec.training.proxies import JpegProxy, rgb_from_ycbcr, ycbcr_from_rgb
 from corec.training.recipe import at_least, shares
 from corec.view import Seen
@@ -290,8 +290,7 @@ class Method(nn.Module):
 
     def draw_steps(self, count: int, generator: torch.Generator) -> Tensor:
         """Quantiser steps for a batch, log-uniform over the range of the settings."""
-        low, high = (torch.tensor(s).log() for s in self.settings.steps)
-        return (low + (high - low) * torch.rand(count, generator=generator)).exp()
+        return log_uniform(self.settings.steps, torch.rand(count, generator=generator))
 
 
 def told(codecs: list[Codec], steps: Tensor) -> Tensor:

@@ -7,17 +7,15 @@ told the file's own quantiser (as in Ehrlich et al. 2020, "Quantization Guided J
 it knows when there is nothing to repair. The loss is minus the PSNR: every quality counts alike.
 """
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from corec.codecs import jpeg
 from corec.methods.joint import FLOOR, Reconstruct
-from corec.training.coding import coded
+from corec.training.coding import coded, log_uniform, plain_jpeg
 from corec.training.proxies import rgb_from_ycbcr, ycbcr_from_rgb
 from corec.training.recipe import at_least, shares
 
@@ -102,20 +100,15 @@ class Method(nn.Module):
             moved = np.roll(image, by, (0, 1))
             earlier = written(moved, jpeg.tables_at(step * (0.2 + 0.6 * twice / s.twice), tables), whole)
             image = np.roll(jpeg.decode(earlier)[0], (-by[0], -by[1]), (0, 1))
-        return written(np.ascontiguousarray(image), jpeg.tables_at(step, tables), whole)
+        return written(image, jpeg.tables_at(step, tables), whole)
 
     def draw_steps(self, count: int, generator: torch.Generator) -> Tensor:
         """What foreign needs, (count, 6): a mean luma step, log-uniform, and five numbers in 0..1."""
-        low, high = (torch.tensor(s).log() for s in self.settings.steps)
         draws = torch.rand(count, 6, generator=generator)
-        draws[:, 0] = (low + (high - low) * draws[:, 0]).exp()
+        draws[:, 0] = log_uniform(self.settings.steps, draws[:, 0])
         return draws
 
 
 def written(image: np.ndarray, tables: np.ndarray, whole_chroma: bool) -> bytes:
     """A JPEG file by libjpeg with these tables; its size does not matter here."""
-    mode, pixels = ("YCbCr", image) if image.shape[2] == 3 else ("L", image[..., 0])
-    picture = Image.frombytes(mode, (image.shape[1], image.shape[0]), pixels.tobytes())
-    file = io.BytesIO()
-    picture.save(file, "JPEG", qtables=tables.tolist(), subsampling=0 if whole_chroma else 2)
-    return file.getvalue()
+    return plain_jpeg(image, qtables=tables.tolist(), subsampling=0 if whole_chroma else 2)

@@ -44,7 +44,7 @@ from corec.errors import RecipeError
 from corec.methods.jiang2017 import initialise
 from corec.methods.layers import Downscale, cubic, silence
 from corec.methods.similarity import terms
-from corec.training.coding import coded
+from corec.training.coding import coded, log_uniform
 from corec.training.proxies import rgb_from_ycbcr, ycbcr_from_rgb
 from corec.training.recipe import at_least, shares
 
@@ -255,5 +255,4 @@ class Method(nn.Module):
 
     def draw_steps(self, count: int, generator: torch.Generator) -> Tensor:
         """Quantiser steps for a batch, log-uniform over the range of the settings."""
-        low, high = (torch.tensor(s).log() for s in self.settings.steps)
-        return (low + (high - low) * torch.rand(count, generator=generator)).exp()
+        return log_uniform(self.settings.steps, torch.rand(count, generator=generator))

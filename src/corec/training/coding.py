@@ -1,13 +1,31 @@
 """Real codecs inside a training step: no gradient passes them."""
 
+import io
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from corec.codecs.registry import codec_of
+
+
+def log_uniform(between: tuple[float, float], shares: Tensor) -> Tensor:
+    """Quantiser steps between two, at shares (N,) in 0..1 of the way of their logarithms."""
+    low, high = (torch.tensor(step).log() for step in between)
+    return (low + (high - low) * shares).exp()
+
+
+def plain_jpeg(image: np.ndarray, **options: Any) -> bytes:
+    """The JPEG file that libjpeg itself makes of an image uint8 (H, W, 1 or 3 YCbCr): its default Huffman codes and,
+    unless Pillow's options say other ones, tables and subsampling, which is what most JPEG files in the world have."""
+    mode, pixels = ("YCbCr", image) if image.shape[2] == 3 else ("L", image[..., 0])
+    file = io.BytesIO()
+    picture = Image.frombytes(mode, (image.shape[1], image.shape[0]), np.ascontiguousarray(pixels).tobytes())
+    picture.save(file, "JPEG", **options)
+    return file.getvalue()
 
 
 class Coded(NamedTuple):

@@ -1,5 +1,6 @@
 """Training pictures: a folder in memory, and random crops of it that depend on the step alone."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -25,11 +26,16 @@ class Photographs:
     def __init__(self, folder: Path, color: bool, hold_out: int = 20, reduce_above: int = 1000) -> None:
         if not folder.is_dir():
             raise RecipeError(f"{folder} is no folder")
-        files = [path for path, _ in below(folder, PICTURES, Path(os.devnull))]
+        found = below(folder, PICTURES, Path(os.devnull))
+        files = [path for path, _ in found]
         if not files:
             raise RecipeError(f"there are no pictures under {folder}")
-        self.source = f"{', '.join(sorted({p.parent.name for p in files}))}: {len(files)} files"
-        """What the pictures were, for the training facts of a model."""
+        names = "\n".join(relative.as_posix() for _, relative in found)
+        self.origin = {
+            "data": f"{', '.join(sorted({p.parent.name for p in files}))}: {len(files)} files",
+            "names": hashlib.sha256(names.encode()).hexdigest()[:8],
+        }
+        """What the pictures were, for the training facts of a model; by their names it is that some are held out."""
         self.training: list[np.ndarray] = []
         self.validation: list[np.ndarray] = []
         for index, path in enumerate(files):

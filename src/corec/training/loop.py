@@ -91,7 +91,7 @@ def train(
         held_out = photographs.validation_batch(recipe.crop, VALIDATION_PICTURES) if rank == 0 else None
         if rank == 0:
             prepare(run, step)
-        origin = {"data": photographs.source, "hardware": hardware(device, world), "commit": commit()}
+        origin = {**photographs.origin, "hardware": hardware(device, world), "commit": commit()}
         began = saved = time.monotonic()
         stop, asked = step >= recipe.steps, stack.enter_context(asked_to_stop())
         coming = stack.enter_context(closing(batches(photographs, recipe, step, device.type == "cuda")))
@@ -118,7 +118,7 @@ def train(
             due = stop or now - saved >= CHECKPOINT_SECONDS
             if rank != 0 or not (due or step % LOG_STEPS == 0):
                 continue
-            if not torch.isfinite(loss.detach()):
+            if not (torch.isfinite(loss.detach()) and all(weight.isfinite().all() for weight in average.values())):
                 raise RecipeError(f"the loss is not finite at step {step}: lower the recipe's learning_rate")
             seconds = before + now - began
             if step % LOG_STEPS == 0 or step == recipe.steps:
@@ -188,8 +188,13 @@ def begin(
     if checkpoint.exists():
         state = load(checkpoint, device)
         refuse_other(recipe, fill(Recipe, state["recipe"], str(checkpoint)), checkpoint)
-        if (was := state.get("origin", {}).get("data", photographs.source)) != photographs.source:
-            raise RecipeError(f"{checkpoint} has seen {was}, not {photographs.source}: use another run folder")
+        was, now = state.get("origin", {}), photographs.origin
+        if was.get("data", now["data"]) != now["data"]:
+            raise RecipeError(f"{checkpoint} has seen {was['data']}, not {now['data']}: use another run folder")
+        if was.get("names", now["names"]) != now["names"]:
+            raise RecipeError(
+                f"{checkpoint} has seen files of other names, and others were held out: use another run folder"
+            )
         try:
             method.load_state_dict(state["method"])
             for optimizer, own in zip(optimizers, state["optimizer"], strict=True):

@@ -24,9 +24,12 @@ Manifest = dict[str, list[dict[str, Any]]]
 
 
 def manifest_of(zoo: Path) -> Manifest:
-    """The manifest as it stands in a zoo, or one without rows."""
+    """The manifest as it stands in a zoo, or one without rows. Raises ModelError for a damaged one."""
     path = zoo / MANIFEST
-    manifest = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        manifest = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} is damaged: {error}") from error
     return {kind: manifest.get(kind, []) for kind in ("model", "learned", "retired")}
 
 
