@@ -116,6 +116,20 @@ class TestForecast:
         assert spectrum.forecast(1).size(10) > spectrum.forecast(2).size(10) > 0
 
 
+@pytest.mark.parametrize(("rounds", "reads"), [(0, 2), (2, 2)])
+def test_files_are_decoded_once_where_none_is_suited(
+    rounds: int, reads: int, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bytes] = []
+    real = choice.read
+    monkeypatch.setattr(choice, "read", lambda data: seen.append(data) or real(data))
+    source, candidates = picture(128, 160, True), rows()
+    search = Search(source, 1500, Writer(lambda share: None, rounds), FULL)
+    group = [row for row in candidates if row.name in ("gray-half", "gray-full")]
+    assert search.best_of(group).model in group
+    assert len(seen) == len({*seen}) == reads
+
+
 class TestLikely:
     SOURCE = picture(128, 160, True)
 

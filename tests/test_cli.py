@@ -112,7 +112,7 @@ class TestFiles:
     def test_an_empty_name_is_not_the_folder_one_is_in(self, run: Run) -> None:
         photo(Path("a.png"))
         status, out, err = run("compress", "", "-o", "q/")
-        assert (status, out) == (2, []) and "the name of a source is empty" in err[0]
+        assert (status, out) == (2, []) and "the name is empty" in err[0]
         assert run("info", "")[0] == 2
         assert files() == {"a.png"}
 
@@ -223,6 +223,24 @@ class TestFiles:
         assert run("compress", "a.jpg", "-o", ".", "--force")[0] == 1
         assert Path("a.jpg").read_bytes() == kept
 
+    def test_nor_by_another_name(self, run: Run) -> None:
+        for name in ("p/a.png", "p/b.png", "q/a.jpg"):
+            photo(Path(name))
+        kept = Path("q/a.jpg").read_bytes()
+        os.link("q/a.jpg", "q/A.jpg")  # as where names may differ in capitals
+        assert run("compress", "q/a.jpg", "-o", "q/A.jpg", "--force")[0] == 1
+        assert Path("q/A.jpg").read_bytes() == kept
+        Path("q/b.jpg").symlink_to("a.jpg")
+        status, out, err = run("compress", "p", "-o", "q", "--force")
+        assert (status, len(out)) == (1, 1) and err[0].startswith("corec: p/b.png: p/a.png has become q/b.jpg already")
+
+    @pytest.mark.skipif(os.name != "posix", reason="needs permissions")
+    def test_what_is_replaced_keeps_its_permissions(self, run: Run) -> None:
+        photo(Path("a.png"))
+        photo(Path("a.jpg")).chmod(0o600)
+        assert run("compress", "a.png", "-o", "a.jpg", "--force")[0] == 0
+        assert look("a.jpg")[0] == "JPEG" and Path("a.jpg").stat().st_mode & 0o777 == 0o600
+
     @pytest.mark.skipif(not os.path.exists("/dev/null"), reason="needs a device file")
     def test_a_device_is_not_replaced(self, run: Run) -> None:
         photo(Path("a.png"))
@@ -260,6 +278,10 @@ class TestFiles:
         status, out, err = run("compress", "p", "-o", "q")
         assert (status, len(out), files(Path("q"))) == (1, 1, {"b.jpg"})
         assert err == ["corec: p/a.png: an error of Corec's own, ZeroDivisionError: integer division or modulo by zero"]
+
+    def test_an_error_that_begins_like_a_name_has_the_name_too(self, run: Run) -> None:
+        photo(Path("a.png"), width=13).rename("th")
+        assert run("compress", "th", "-o", "b.jpg")[2] == ["corec: th: thirteen"]
 
     def test_a_name_of_two_lines_is_told_in_one(self, run: Run) -> None:
         photo(Path("p/a\nb.png"))

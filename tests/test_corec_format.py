@@ -91,7 +91,7 @@ def test_c5_the_checksum_is_that_of_the_standard() -> None:
     ("number", "message"),
     [
         (99, "the file needs model 99, which this Corec does not have: update it"),
-        (19, r"model 19 \(early\) was retired before version 1.0"),
+        (19, r"model, 19 \(early\), was replaced before version 1.0"),
     ],
 )
 def test_c6_an_unknown_or_retired_model_is_refused(number: int, message: str) -> None:

@@ -150,6 +150,13 @@ def test_a_size_is_kept_with_rounds_too(model: Learned) -> None:
     assert level == 0 and len(data) <= len(smallest)
 
 
+@pytest.mark.parametrize("wish", [{"size": 400}, {"quality": 20}])
+def test_progress_never_goes_back_with_rounds_either(wish: dict[str, int], model: Learned) -> None:
+    shares: list[float] = []
+    compress_picture(picture(48, 48, False), model=model.name, **wish, effort=2, progress=shares.append)
+    assert len(shares) > 2 and shares == sorted(shares) and shares[-1] == 1
+
+
 def test_efforts_that_cannot_be_made_are_refused() -> None:
     image = picture(32, 32, False).pixels
     for effort in (101, -1, 1.5):

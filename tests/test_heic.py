@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny import image
 
-from corec.codecs import avif, bpg, heic, isobmff
+from corec.codecs import avif, bpg, heic, hevc, isobmff
 from corec.codecs.boxes import boxes
 from corec.errors import CodecError, MissingExtraError
 
@@ -59,7 +59,8 @@ def test_strip_like_images(shape: tuple[int, int, int]) -> None:
 def test_steps_are_those_of_hevc() -> None:
     finest, coarsest = heic.STEPS
     assert [heic.settle(step) for step in (0.5, 1, 17.3, 999)] == [finest, 1, 17.3, coarsest]
-    assert [heic.parameter_at(step) for step in (0.5, 1, 2, 64, 999)] == [4, 4, 10, 40, 51]
+    assert [hevc.parameter(step) for step in (1, 2, 64)] == [4, 10, 40]
+    assert [hevc.step_of(hevc.parameter(step)) for step in (0.7, 3, 100)] == pytest.approx([0.7, 3, 100])
     np.testing.assert_allclose(heic.condition(20, ()), [np.log(20)])
 
 

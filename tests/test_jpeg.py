@@ -96,6 +96,19 @@ def test_a_table_of_zeros_in_a_damaged_file_is_taken_for_ones() -> None:
         assert jpeg.decode(damaged)[1] == 0
 
 
+def test_more_scans_than_any_encoder_makes_are_refused() -> None:
+    file = io.BytesIO()
+    Image.fromarray(image(64, 64, 1)[..., 0]).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    begins = data.rindex(b"\xff\xda")
+    many = data[:begins] + data[begins:-2] * 1000 + data[-2:]
+    assert jpeg.decode(data[:begins] + data[begins:-2] * 900 + data[-2:])[0].shape == (64, 64, 1)
+    for call in (jpeg.decode, jpeg.size, jpeg.log_steps):
+        with pytest.raises(CodecError, match="more than 1000 scans"):
+            call(many)
+    assert jpeg.size(data + b"\xff\xda" * 2000) == (64, 64)  # what follows the image is none of it
+
+
 def test_equal_tables_stay_two() -> None:
     flat = np.full((2, 64), 255)
     np.testing.assert_array_equal(tables_in(jpeg.encode(image(16, 16, 3), 1, flat)), flat)

@@ -168,7 +168,7 @@ def test_exported_rows_and_files_are_those_of_the_learned_codec(exported: tuple[
 def test_numbers_are_shared_with_other_models_and_retire(tmp_path: Path) -> None:
     def enter(kind: str, name: str, default: bool = False, number: int | None = None, **more: Any) -> int:
         row = {"name": name, "number": number, "color": True, "default": default, **more}
-        (tmp_path / "manifest.toml").write_text(written(entered(kind, [row], manifest_of(tmp_path))))
+        (tmp_path / "manifest.toml").write_text(written(entered(kind, [row], manifest_of(tmp_path), force=True)))
         return row["number"]
 
     other = '[[model]]\nname = "other"\nnumber = 4\ncompact = "shared.onnx"\n[model.training]\nseed = 1\n'

@@ -76,7 +76,7 @@ def test_an_unknown_number_asks_for_an_update(zoo: Path) -> None:
 
 
 def test_a_retired_number_is_named(zoo: Path) -> None:
-    with pytest.raises(ModelError, match=r"model 2 \(early\) was retired"):
+    with pytest.raises(ModelError, match=r"model, 2 \(early\), was replaced"):
         model_numbered(2)
 
 
@@ -201,6 +201,22 @@ def test_networks_for_several_codecs_are_as_many_models_of_the_same_files(tmp_pa
         assert decompress_picture(made.data).pixels.shape == (40, 51, 3)
 
 
+def test_numbers_end_where_files_have_no_room(tmp_path: Path) -> None:
+    def row(number: int) -> dict[str, object]:
+        return {"name": "a", "number": number, "default": True, "compact": "c", "reconstruct": "r"}
+
+    nothing = manifest.manifest_of(tmp_path)
+    assert manifest.entered("model", [row(16383)], nothing, force=False)["model"][0]["number"] == 16383
+    with pytest.raises(ModelError, match="model numbers end at 16383: no file has room for 16384"):
+        manifest.entered("model", [row(16384)], nothing, force=False)
+
+
+def test_a_damaged_manifest_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "manifest.toml").write_bytes(b"[[model]\xff")
+    with pytest.raises(ModelError, match=r"manifest\.toml is damaged"):
+        manifest.manifest_of(tmp_path)
+
+
 def test_two_models_are_never_called_the_same() -> None:
     def row(name: str, *scales: float) -> dict[str, object]:
         files = {part: f"{name}.{part}" for part in ("compact", "reconstruct")}
@@ -209,9 +225,9 @@ def test_two_models_are_never_called_the_same() -> None:
     before = {"model": [row("jpeg-half", 1.5) | {"number": 1}], "learned": [], "retired": []}
     for entry in (row("jpeg-two-thirds"), row("jpeg", 1.5)):
         with pytest.raises(ModelError, match="jpeg-two-thirds is what another model is called"):
-            manifest.entered("model", [entry], before)
+            manifest.entered("model", [entry], before, force=True)
     for entry in (row("jpeg-half", 1.5), row("gray-half", 1.5, 3.0)):
-        assert manifest.entered("model", [entry], before)["model"][-1]["number"] == 2
+        assert manifest.entered("model", [entry], before, force=True)["model"][-1]["number"] == 2
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch's, about its own exporter
@@ -258,7 +274,7 @@ def test_luma_in_colour_is_restored_by_a_gray_network(tmp_path: Path, new_zoo: P
         method = Method(Settings(**settings))  # type: ignore[arg-type]
         torch.nn.init.normal_(method.reconstruct.tail.weight, std=0.03)
         save_run(tmp_path, "joint", settings, method)
-        told.append(export(tmp_path, name, zoo=new_zoo))
+        told.append(export(tmp_path, name, force=True, zoo=new_zoo))
         return method
 
     told: list[dict[str, int]] = []
@@ -301,7 +317,7 @@ def test_luma_in_colour_is_restored_by_a_gray_network(tmp_path: Path, new_zoo: P
     assert told[-1] == {name: model_named(name).number for name in ("webp-gray", "bpg-gray", "webp-color", "bpg-color")}
     with pytest.raises(ModelError, match="webp-color looks through webp-gray, which this one cannot replace"):
         exported("gray", 3)
-    with pytest.raises(ModelError, match=f"model {before} .webp-color. was retired"):
+    with pytest.raises(ModelError, match=f"model, {before} .webp-color., was replaced"):
         model_numbered(before)
 
 
@@ -322,7 +338,7 @@ def test_the_same_weights_become_the_same_files(tmp_path: Path, new_zoo: Path, m
     for seed in (1, 2):  # by what a network does to pictures at random it is decided how its weights are stored
         found.append([])
         torch.manual_seed(seed)
-        exporter.export(tmp_path, "a", zoo=new_zoo)
+        exporter.export(tmp_path, "a", force=True, zoo=new_zoo)
     assert found[0] and found[0] == found[1]
 
 
@@ -336,8 +352,13 @@ def test_files_of_a_replaced_model_go_with_it(tmp_path: Path, new_zoo: Path) -> 
     usual: dict[str, Any] = {"codec": "bpg", "half": False, "compact_width": 4, "widths": (4, 6, 8)}
     for settings in (usual, {**usual, "bare": ("bpg",)}):
         save_run(tmp_path, "joint", settings, Method(Settings(**settings)))
-        export(tmp_path, "a", zoo=new_zoo)
-        export(tmp_path, "b", zoo=new_zoo)
+        if settings is not usual:
+            before = {path.name: path.read_bytes() for path in new_zoo.iterdir()}
+            with pytest.raises(ModelError, match="there is a model a; --force replaces it"):
+                export(tmp_path, "a", zoo=new_zoo)
+            assert {path.name: path.read_bytes() for path in new_zoo.iterdir()} == before
+        export(tmp_path, "a", force=True, zoo=new_zoo)
+        export(tmp_path, "b", force=True, zoo=new_zoo)
         both = {f"{name}.reconstruct.onnx" for name in "ab"} | {"manifest.toml"}
         own = set() if "bare" in settings else {"a.compact.onnx", "b.compact.onnx"}
         assert {path.name for path in new_zoo.iterdir()} == both | own
@@ -395,7 +416,7 @@ def test_an_export_that_fails_changes_nothing(tmp_path: Path, new_zoo: Path, mon
 
     monkeypatch.setattr(Path, "write_bytes", no_room)
     with pytest.raises(FileError, match="No space left"):
-        export(tmp_path, "a", zoo=new_zoo)
+        export(tmp_path, "a", force=True, zoo=new_zoo)
     assert {path.name: path.read_bytes() for path in new_zoo.iterdir()} == before
     for name in ("plain", "joint", "webp", "a/b", "../a", "a\nb", "", ".a"):
         with pytest.raises(ModelError, match="name"):

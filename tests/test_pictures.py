@@ -52,6 +52,21 @@ def png(width: int, depth: int, kind: int, row: bytes, *chunks: bytes, height: i
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body
 
 
+def test_long_texts_are_no_damage() -> None:
+    row = bytes(range(0, 240, 10))
+    long = zlib.compress(bytes(2_000_000))
+    texts = (
+        chunk(b"zTXt", b"workflow\0\0" + long),
+        chunk(b"iTXt", b"workflow\0\1\0\0\0" + long),
+        chunk(b"tEXt", b"Software\0some"),
+    )
+    for some in (texts[:1], texts[1:2], texts):
+        assert read_picture(io.BytesIO(png(8, 8, 2, row, *some)).getvalue()).pixels.tobytes() == row
+    torn = bytearray(png(8, 8, 2, row, *texts))
+    torn[-20] ^= 1
+    assert "is a damaged PNG file" in refusal(lambda: read_picture(bytes(torn)))
+
+
 # Shapes and kinds of pixels
 
 

@@ -184,6 +184,8 @@ def test_a_forked_process_loads_networks_of_its_own(monkeypatch: pytest.MonkeyPa
 
 def test_any_number_of_bits_may_be_allowed() -> None:
     assert compress(picture(20, 30, True).pixels, bpp=1e308) == compress(picture(20, 30, True).pixels, bpp=1e5)
+    large = np.zeros((400, 400), np.uint8)  # more pixels than half precision counts to
+    assert compress(large, bpp=np.float16(0.5)) == compress(large, bpp=0.5)
 
 
 @pytest.mark.parametrize(

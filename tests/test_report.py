@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -235,6 +236,30 @@ def test_a_picture_that_cannot_be_measured_is_left_out(folder: Path, capsys: pyt
     (folder / "color.png").unlink()
     assert evaluate(folder, "--anchors", "jpeg", "--match", "jpeg@30") == 1
     assert capsys.readouterr().err.endswith("that can be measured\n")
+
+
+def test_a_picture_that_a_format_cannot_hold_has_no_figure(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("L", (16400, 2)).save(folder / "wide.png")
+    wanted = ["--models", "jpeg-best", "--anchors", "jpeg", "--anchors", "webp"]
+    assert evaluate(folder, *wanted, "--bpp", "4", "-o", str(tmp_path / "report")) == 0
+    told = capsys.readouterr()
+    assert "5 pictures" in told.out and told.err == ""
+    rows = json.loads((tmp_path / "report" / "results.json").read_text())["rows"]
+    assert {row["contender"] for row in rows if row["image"] == "wide.png" and not row["bytes"]} == {"webp"}
+    assert evaluate(folder, *wanted, "--match", "webp@20") == 0
+    assert "| webp | - | - |" in capsys.readouterr().out
+
+
+def test_names_of_folders_are_no_formulas(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = folder.rename(folder.parent / "A$^$B 写真")
+    monkeypatch.chdir(named)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wanted = ["--models", "jpeg", "--anchors", "jpeg-best", "--match", "jpeg@30"]
+        assert evaluate(Path(), *wanted, "-o", str(tmp_path / "report")) == 0
+    assert "A$^$B 写真: 4 pictures" in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_the_page_needs_no_other_file(folder: Path, tmp_path: Path) -> None:

@@ -258,12 +258,33 @@ def test_other_data_cannot_continue_a_run(whole: Path, pictures: Path, tmp_path:
     shutil.copytree(pictures, tmp_path / "others")
     with pytest.raises(RecipeError, match=r"has seen .*: use another run folder"):
         train(TINY, tmp_path / "others", whole)
+    shutil.copytree(pictures, tmp_path / pictures.name)
+    run = shutil.copytree(whole, tmp_path / "run")
+    train(TINY, tmp_path / pictures.name, run)
+    first = sorted((tmp_path / pictures.name).iterdir())[0]
+    first.rename(first.with_name("zz.png"))  # by their order it is that some are held out
+    with pytest.raises(RecipeError, match=r"other names, and others were held out: use another run folder"):
+        train(TINY, tmp_path / pictures.name, run)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="not finite"):
         train(replace(TINY, learning_rate=1e30, steps=20), pictures, tmp_path)
     assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_weights_that_are_not_finite_are_not_kept(
+    whole: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(replace(TINY, steps=3), pictures, tmp_path, minutes=0)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    # The loss is that of the weights before the step, and still finite.
+    monkeypatch.setattr(
+        loop.nn.utils, "clip_grad_norm_", lambda weights, most: next(iter(weights)).grad.fill_(torch.nan)
+    )
+    with pytest.raises(RecipeError, match="not finite"):
+        train(replace(TINY, steps=3), pictures, tmp_path, minutes=0)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
 
 def test_training_pictures_are_read_as_compress_reads_them(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The same work for many files: one line, or one JSON object, for each; what fails leaves the others be."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from typing import Any, TextIO
 import typer
 
 from corec.errors import CorecError, FileError
-from corec.files import Job, check_target
+from corec.files import Job, check_target, identity
 from corec.models import PLAIN
 
 Tell = Callable[[float], None]
@@ -42,8 +41,8 @@ def each(
 
     of: put before the bytes, if they are not those of what was written.
     """
-    sources = frozenset(os.path.realpath(job.source) for job in jobs)
-    written: dict[Path, Path] = {}
+    sources = frozenset(identity(job.source) for job in jobs)
+    written: dict[tuple[int, int] | str, Path] = {}
     failed = False
     with progress(len(jobs)) as show:
         for index, job in enumerate(jobs):
@@ -53,11 +52,11 @@ def each(
             try:
                 if job.problem:
                     raise FileError(job.problem)
-                if first := written.get(job.target):
+                if first := written.get(identity(job.target)):
                     raise FileError(f"{first} has become {job.target} already; give this one another place")
                 check_target(job.target, sources, force)
                 facts = work(job, tell)
-                written[job.target] = job.source
+                written[identity(job.target)] = job.source
             except Exception as error:  # one that nobody foresaw must not cost the other files
                 complain(told_of(job.source, error))
                 failed = True
@@ -74,7 +73,7 @@ def told_of(source: Path, error: Exception) -> str:
     text = "not enough memory" if isinstance(error, MemoryError) else str(error)
     if not isinstance(error, CorecError | MemoryError):
         text = f"an error of Corec's own, {type(error).__name__}: {text}"
-    return text if text.startswith(str(source)) else f"{source}: {text}"
+    return text if text.startswith((f"{source} ", f"{source}:")) else f"{source}: {text}"
 
 
 def line(facts: dict[str, Any], of: str) -> str:

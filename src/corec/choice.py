@@ -16,7 +16,7 @@ import numpy as np
 
 from corec.codecs.base import Codec
 from corec.codecs.registry import codec_named
-from corec.errors import CodecError, ModelError, RateError
+from corec.errors import ModelError, RateError, TooLargeError
 from corec.forecast import Spectrum
 from corec.models import PLAIN, Model, models, plain, rows_named
 from corec.picture import Picture
@@ -295,7 +295,7 @@ def candidates_for(picture: Picture, codec: str, name: str | None) -> list[Model
     if not held:
         scale = max(m.scale for m in rows)
         at_most = f"{container.LARGEST * scale:.0f} pixels a side and {container.PIXELS * scale**2:.0f} in all"
-        raise CodecError(f"{codec} holds at most {at_most}, not {picture.width}x{picture.height}")
+        raise TooLargeError(f"{codec} holds at most {at_most}, not {picture.width}x{picture.height}")
     return sorted(held, key=lambda m: (m.is_plain, m.scale))
 
 

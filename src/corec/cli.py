@@ -29,9 +29,9 @@ USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 
 
 def named(text: str) -> Path:
-    """A source. Of an empty name, a variable's that is not set, Path would make the folder one is in."""
+    """A path. Of an empty name, a variable's that is not set, Path would make the folder one is in."""
     if not text:
-        raise typer.BadParameter("the name of a source is empty")
+        raise typer.BadParameter("the name is empty")
     return Path(text)
 
 
@@ -226,7 +226,7 @@ def show_models(as_json: Json = False) -> None:
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", readable=False)] = Path("demo"),
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", parser=named)] = Path("demo"),
     bpp: Annotated[float, typer.Option(metavar="B", min=0, help="Bits per pixel.")] = 0.2,
     force: Force = False,
 ) -> None:
@@ -244,7 +244,7 @@ def demo(
 
 @app.command()
 def evaluate(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", readable=False, show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", parser=named, show_default=False)],
     gray: Annotated[bool, typer.Option("--gray", help="Compare luma alone.")] = False,
     names: Annotated[
         list[str] | None,
@@ -270,7 +270,7 @@ def evaluate(
         typer.Option(metavar="NAME", help="Redo jiang2017, zhao2017, zhao2018 or balle2017, over their test sets."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="REPORT", readable=False, help="Folder to fill.")
+        Path | None, typer.Option("--output", "-o", metavar="REPORT", parser=named, help="Folder to fill.")
     ] = None,
     processes: Annotated[int, typer.Option(metavar="N", min=1, help="Pictures at a time.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Measure again what REPORT has.")] = False,
@@ -299,10 +299,10 @@ def evaluate(
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A file, or a name of Corec's own.")],
-    data: Annotated[Path, typer.Option(metavar="FOLDER", readable=False, help="The photographs.", show_default=False)],
+    data: Annotated[Path, typer.Option(metavar="FOLDER", parser=named, help="The photographs.", show_default=False)],
     run: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="RUN", readable=False, help="Folder of the run.", show_default=False),
+        typer.Option("--output", "-o", metavar="RUN", parser=named, help="Folder of the run.", show_default=False),
     ],
     minutes: Annotated[float, typer.Option(metavar="M", min=0, help="Stop after so long.")] = float("inf"),
 ) -> None:
@@ -319,18 +319,19 @@ def train(
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", readable=False, show_default=False)],
+    run: Annotated[Path, typer.Argument(metavar="RUN", parser=named, show_default=False)],
     name: Annotated[str, typer.Option(metavar="NAME", help="Of the model.", show_default=False)],
     number: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="In its files, of several the first; by default the next free one."),
     ] = None,
     default: Annotated[bool, typer.Option("--default", help="Let compress use it unless told otherwise.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a model: its files can no longer be read.")] = False,
 ) -> None:
     """Put the model of a training run among those of `corec models`."""
     with extra("train"):
         from corec.training import export as exporter
-    for model, given in exporter.export(run, name, number, default).items():
+    for model, given in exporter.export(run, name, number, default, force).items():
         typer.echo(f"{model} is model number {given}")
 
 

@@ -3,6 +3,7 @@
     CorecError              any of the below; its text is one line for a user
       PictureError          a picture that cannot be read, held or written
       CodecError            a file that its codec cannot read or write
+        TooLargeError       a picture that a format cannot hold
       EnvelopeError         not a file of ours, or one from a Corec that knows more
       ModelError            a model that is unknown, retired, missing or altered
       RateError             a size or quality that cannot be met
@@ -27,6 +28,10 @@ class PictureError(CorecError):
 
 class CodecError(CorecError):
     """A file that its codec cannot read or write."""
+
+
+class TooLargeError(CodecError):
+    """A picture that a format cannot hold."""
 
 
 class EnvelopeError(CorecError):

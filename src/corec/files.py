@@ -2,8 +2,9 @@
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import shutil
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,12 +111,22 @@ def renamed(name: Path, suffix: str, known: frozenset[str]) -> Path:
 
 def same(one: Path, other: Path) -> bool:
     """Whether two paths lead to the same file or folder."""
-    return os.path.realpath(one) == os.path.realpath(other)
+    return identity(one) == identity(other)
 
 
-def check_target(target: Path, sources: frozenset[str], force: bool) -> None:
-    """Refuse a target that must not or cannot be written; sources are real paths. Raises FileError."""
-    if os.path.realpath(target) in sources:
+def identity(path: Path) -> tuple[int, int] | str:
+    """What is the same for all names of a file or folder: of one that exists what the disk knows it by, as there names
+    may differ in capitals."""
+    try:
+        found = os.stat(path)
+        return found.st_dev, found.st_ino
+    except OSError:
+        return os.path.realpath(path)
+
+
+def check_target(target: Path, sources: Container[tuple[int, int] | str], force: bool) -> None:
+    """Refuse a target that must not or cannot be written; sources are their identities. Raises FileError."""
+    if identity(target) in sources:
         raise FileError(f"{target} is itself a source")
     if os.path.exists(target) and not os.path.isfile(target):
         raise FileError(f"{target} exists and is no ordinary file")
@@ -147,6 +158,8 @@ def aside(target: Path, force: bool = True) -> Iterator[Path]:
         try:
             yield partial
             if force:
+                with suppress(OSError):  # where nothing stood, and where that is not for us to say
+                    shutil.copymode(place, partial)
                 partial.replace(place)
             elif not settled(partial, place):
                 raise FileError(there_is(target))

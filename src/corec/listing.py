@@ -34,7 +34,7 @@ def show(found: Sequence[Row]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    heads = "name", "number", "for", "codec", "pictures", "scale", "steps", "by default"
+    heads = "name", "number", "method", "for", "codec", "pictures", "scale", "steps", "by default"
     table = Table(*heads, box=None, header_style="bold")
     table.columns[0].no_wrap, table.columns[0].min_width = True, max(len(row["name"]) for row in found)
     for row in found:
@@ -43,6 +43,7 @@ def show(found: Sequence[Row]) -> None:
         facts = (
             row["name"],
             str(row["number"]),
+            row["method"],
             row["for"],
             row["codec"],
             pictures,

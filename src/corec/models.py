@@ -251,9 +251,7 @@ def unreadable(number: int) -> ModelError:
     """Why there is no model of a number that stands in a file."""
     retired = read_manifest().retired
     if number in retired:
-        return ModelError(
-            f"model {number} ({retired[number]}) was retired before version 1.0; this Corec cannot read it"
-        )
+        return ModelError(f"the file's model, {number} ({retired[number]}), was replaced before version 1.0")
     others: tuple[Model | Learned, ...] = (*models(), *learned())
     for row in others:
         if row.number == number:

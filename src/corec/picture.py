@@ -209,6 +209,8 @@ def _opened(stream: IO[bytes], suffix: str = "") -> ImageFile.ImageFile:
                 image = factory(stream, "")
             return image
         except (SyntaxError, IndexError, TypeError, ValueError, struct.error) as error:
+            if "MAX_TEXT_CHUNK" in str(error) and (bare := _without_texts(stream)):
+                return _opened(bare, suffix)
             if kind == "PNG":
                 raise PictureError(f"is a damaged PNG file: {_reason(error)}") from error
             # else it is not of this kind after all
@@ -216,6 +218,22 @@ def _opened(stream: IO[bytes], suffix: str = "") -> ImageFile.ImageFile:
         stream.seek(0)
         return _opened_heif(stream)
     raise PictureError("is not a picture of a kind that Corec reads, or its beginning is damaged")
+
+
+def _without_texts(stream: IO[bytes]) -> IO[bytes] | None:
+    """A PNG file without its compressed texts, which a bomb might be, so that Pillow refuses long ones; None if it has
+    none. Uncompressed ones stay: they may say how the picture is turned."""
+    stream.seek(0)
+    data = stream.read()
+    kept, at = [data[:8]], 8
+    while at < len(data):
+        chunk = data[at : at + 12 + int.from_bytes(data[at : at + 4])]
+        kind, text = chunk[4:8], chunk[8:].partition(b"\0")[2]
+        if kind != b"zTXt" and (kind != b"iTXt" or text[:1] != b"\1"):
+            kept.append(chunk)
+        at += len(chunk)
+    bare = b"".join(kept)
+    return io.BytesIO(bare) if len(bare) < len(data) else None
 
 
 def _opened_heif(stream: IO[bytes]) -> ImageFile.ImageFile:

@@ -114,7 +114,7 @@ def compress_picture(
     if bpp is not None:
         if not 0 < bpp < math.inf:
             raise RateError(f"bpp must be a number above 0, not {bpp}")
-        size = max(1, int(min(bpp, ANY) * picture.width * picture.height / 8))
+        size = max(1, int(min(float(bpp), ANY) * picture.width * picture.height / 8))
     whole = isinstance(effort, Integral) and not isinstance(effort, bool)
     if effort is not None and not (whole and effort in range(MOST_EFFORT + 1)):
         raise CodecError(f"effort must be a whole number in 0..{MOST_EFFORT}, not {effort}")

@@ -18,7 +18,7 @@ from corec.codecs import isobmff, rgb
 from corec.codecs.base import Shapes
 from corec.codecs.boxes import boxes
 from corec.codecs.isobmff import box, full_box
-from corec.errors import CodecError, MissingExtraError
+from corec.errors import CodecError, MissingExtraError, TooLargeError
 from corec.quiet import quiet
 
 NAME = "avif"
@@ -85,7 +85,7 @@ def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
     """
     height, width, planes = image.shape
     if max(height, width) > LARGEST:
-        raise CodecError(f"AVIF holds at most {LARGEST} pixels a side, and this image has {width}x{height}")
+        raise TooLargeError(f"AVIF holds at most {LARGEST} pixels a side, and this image has {width}x{height}")
     plugin()
     gray = planes == 1
     quantiser, sharpness = divmod(nearest(FINER, step), len(SHARPNESS))

@@ -9,8 +9,10 @@ from typing import Protocol
 
 import numpy as np
 
+MODELS = 1 << 14
+"""Models' numbers are below it, which is two bytes in an envelope (corec.envelope)."""
 ENVELOPE_SIZES = range(2, 6)
-"""Bytes that an envelope (corec.envelope) of models below 16384 may have; others are somebody else's."""
+"""Bytes that their envelopes may have; others are somebody else's."""
 Shapes = Sequence[Sequence[float]] | np.ndarray
 """Multipliers of the step, one row of 64 a quantisation table; codecs without such tables take an empty one."""
 

@@ -97,19 +97,14 @@ def settle(step: float) -> float:
     return float(np.clip(step, *STEPS))
 
 
-def parameter(step: float) -> float:
-    """HEVC's quantiser parameter of a step, whole at steps 2^((QP - 4) / 6) (H.265, 8.6.4.2), 0 to 51."""
-    return 4 + 6 * math.log2(settle(step))
-
-
 def condition(step: float, shapes: Shapes) -> np.ndarray:
     """The natural logarithm (1,) of the step of the whole quantiser parameter that a file at this step has."""
-    return log_step(math.floor(parameter(step) + 0.5))
+    return log_step(math.floor(hevc.parameter(settle(step)) + 0.5))
 
 
 def log_step(qp: int) -> np.ndarray:
     """The natural logarithm (1,) of HEVC's step."""
-    return np.array([(qp - 4) / 6 * math.log(2)])
+    return np.log([hevc.step_of(qp)])
 
 
 def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
@@ -125,7 +120,7 @@ def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
     block = 8 if min(height, width) > 8 else 16  # x265 takes no picture below 16x16
     padded = np.pad(image, [(0, -height % block), (0, -width % block), (0, 0)], mode="edge")
     pixel_format = FULL if planes == 3 else GRAY
-    units = hevc.units_of(coded(padded, FORMATS[pixel_format], parameter(step), block))
+    units = hevc.units_of(coded(padded, FORMATS[pixel_format], hevc.parameter(settle(step)), block))
     header = hevc.header_of_tools(hevc.tools_of_sps(hevc.first_of(units, (hevc.SPS,))))
     picture = ue7(len(header)) + header + hevc.START.join(hevc.picture_units(units))
     return written(Header(pixel_format, 8, 0, 0, width, height, (), picture))

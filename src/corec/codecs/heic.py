@@ -4,16 +4,15 @@ x265 minimises the squared error. The envelope is a box at the end; see docs/for
 """
 
 import io
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from corec.codecs import isobmff, rgb
+from corec.codecs import hevc, isobmff, rgb
 from corec.codecs.base import Shapes, within_range
-from corec.errors import CodecError, MissingExtraError
+from corec.errors import CodecError, MissingExtraError, TooLargeError
 from corec.quiet import quiet
 
 NAME = "heic"
@@ -60,11 +59,6 @@ def accept(data: bytes) -> bool:
 settle, condition = within_range(STEPS)
 
 
-def parameter_at(step: float) -> float:
-    """HEVC's quantiser parameter of a step (ITU-T H.265, 8.6.4.2): 4 at a step of 1, 6 more where it doubles."""
-    return 4 + 6 * math.log2(settle(step))
-
-
 def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
     """A HEIC file of the image, without metadata.
 
@@ -74,9 +68,10 @@ def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
     """
     height, width, planes = image.shape
     if max(height, width) > LARGEST:
-        raise CodecError(f"HEIC holds at most {LARGEST} pixels a side here, and this image has {width}x{height}")
+        raise TooLargeError(f"HEIC holds at most {LARGEST} pixels a side here, and this image has {width}x{height}")
     mode, pixels = ("L", image) if planes == 1 else ("RGB", rgb.rgb_of(image))
-    options = ENCODER | FRACTIONS | (CHROMA if planes == 3 else {}) | {"x265:crf": f"{parameter_at(step):.3f}"}
+    rate = {"x265:crf": f"{hevc.parameter(settle(step)):.3f}"}
+    options = ENCODER | FRACTIONS | (CHROMA if planes == 3 else {}) | rate
     file = io.BytesIO()
     library().encode(mode, (width, height), pixels.tobytes(), file, enc_params=options, save_nclx_profile=True)
     return file.getvalue()

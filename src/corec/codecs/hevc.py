@@ -6,6 +6,7 @@ parameter set, both sets are written again for a decoder, and a picture's quanti
 are those of H.265.
 """
 
+import math
 from dataclasses import dataclass
 
 from corec.errors import CodecError
@@ -14,6 +15,16 @@ START = b"\0\0\1"
 VPS, SPS, PPS = 32, 33, 34
 IDR = (19, 20)
 """Types of NAL unit (table 7-1): the parameter sets, and slices of a picture that refers to no other."""
+
+
+def parameter(step: float) -> float:
+    """The quantiser parameter of a step in levels: 4 at 1, 6 more where it doubles (8.6.4.2)."""
+    return 4 + 6 * math.log2(step)
+
+
+def step_of(parameter: float) -> float:
+    """The step of a quantiser parameter."""
+    return float(2 ** ((parameter - 4) / 6))
 
 
 class BitReader:

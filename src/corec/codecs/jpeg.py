@@ -6,6 +6,7 @@ libjpeg, which finds them again. The envelope is an APP11 segment; see docs/form
 """
 
 import io
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from corec.codecs import trellis
 from corec.codecs.base import Shapes
 from corec.codecs.rgb import ycbcr_of
 from corec.codecs.trellis import ZIGZAG
-from corec.errors import CodecError
+from corec.errors import CodecError, TooLargeError
 from corec.quiet import quiet
 
 NAME = "jpeg"
@@ -30,8 +31,12 @@ PIXELS = LARGEST**2
 STEPS = (1.0, 255.0)
 TELLS_STEP = True
 
-APP0, APP11, DHT, DQT, SOS = 0xE0, 0xEB, 0xC4, 0xDB, 0xDA
+APP0, APP11, DHT, DQT, SOS, EOI = 0xE0, 0xEB, 0xC4, 0xDB, 0xDA, 0xD9
 SIGNATURE = b"Co"
+MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""What begins a segment, or ends a scan."""
+SCANS = 1000
+"""Ten times as many as encoders make."""
 STRIP = 1024
 """Rows that are transformed at a time, a multiple of 16: bounds the memory for large images."""
 
@@ -92,7 +97,7 @@ def recode(image: np.ndarray, step: float, shapes: Shapes, price: float, moved: 
     height, width, planes = image.shape
     tables = tables_at(step, shapes)
     if max(height, width) > LARGEST:
-        raise CodecError(f"JPEG holds at most {LARGEST} pixels a side, and this image has {width}x{height}")
+        raise TooLargeError(f"JPEG holds at most {LARGEST} pixels a side, and this image has {width}x{height}")
     pixels = np.empty(image.shape, np.uint8)
     for top in range(0, height, STRIP):
         strip = image[top : top + STRIP]
@@ -212,9 +217,23 @@ def holds_rgb(picture: JpegImageFile) -> bool:
     return told == 0 if told is not None else [part[0] for part in picture.layer] == [*b"RGB"]
 
 
+def refuse_many_scans(data: bytes) -> None:
+    """Raise CodecError for a file with more scans than any encoder makes: a few bytes of each may cost a decoder as
+    much as the whole picture."""
+    count, at = 0, 2
+    while found := MARKER.search(data, at):
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2])
+        if found[0][1] == EOI:
+            return
+        count += found[0][1] == SOS
+        if count > SCANS:
+            raise CodecError(f"the JPEG data has more than {SCANS} scans")
+
+
 @contextmanager
 def opened(data: bytes) -> Iterator[JpegImageFile]:
     """Pillow's view of a JPEG file; whatever it raises meanwhile becomes a CodecError."""
+    refuse_many_scans(data)
     try:
         # Quiet of damaged metadata, which is none of ours.
         # Not Image.open: its limit on pixels is global and lower than ours, which the pipeline holds.

@@ -14,7 +14,7 @@ from PIL import Image
 from corec.codecs import rgb
 from corec.codecs.base import ENVELOPE_SIZES, Shapes, within_range
 from corec.codecs.boxes import boxes, exchanged
-from corec.errors import CodecError, MissingExtraError
+from corec.errors import CodecError, MissingExtraError, TooLargeError
 
 NAME = "jxl"
 SUFFIXES = (".jxl",)
@@ -74,7 +74,7 @@ def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
     """
     height, width, planes = image.shape
     if max(height, width) > LARGEST or height * width > PIXELS:
-        raise CodecError(f"JPEG XL holds at most {PIXELS} pixels here, and this image has {width}x{height}")
+        raise TooLargeError(f"JPEG XL holds at most {PIXELS} pixels here, and this image has {width}x{height}")
     if planes == 1:
         pixels, photometric = image[..., 0], "gray"
     else:

@@ -16,7 +16,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from corec import color
 from corec.codecs import rgb
 from corec.codecs.base import ENVELOPE_SIZES, Shapes, within_range
-from corec.errors import CodecError
+from corec.errors import CodecError, TooLargeError
 from corec.quiet import quiet
 
 NAME = "webp"
@@ -71,7 +71,7 @@ def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
     """
     height, width, planes = image.shape
     if max(height, width) > LARGEST:
-        raise CodecError(f"WebP holds at most {LARGEST} pixels a side, and this image has {width}x{height}")
+        raise TooLargeError(f"WebP holds at most {LARGEST} pixels a side, and this image has {width}x{height}")
     if Image.MAX_IMAGE_PIXELS and height * width > 2 * Image.MAX_IMAGE_PIXELS:
         raise CodecError(f"Pillow reads at most {2 * Image.MAX_IMAGE_PIXELS} pixels of WebP, not {width}x{height}")
     picture = Image.fromarray(image[..., 0] if planes == 1 else rgb.rgb_of(image))

@@ -22,7 +22,7 @@ from threading import Thread
 import numpy as np
 from PIL import Image
 
-from corec.errors import CorecError, FileError, RateError
+from corec.errors import CorecError, FileError, RateError, TooLargeError
 from corec.evaluation.contenders import contender, facts_of_models
 from corec.evaluation.metrics import WINDOW, ms_ssim, psnr, ssim
 from corec.evaluation.rows import ROWS, Finished, Measured, Row
@@ -81,8 +81,8 @@ def evaluate(
 ) -> list[Measured]:
     """A row for every target, picture and contender, in this order; those already finished are not measured again.
 
-    Raises CorecError for what cannot be read or measured. A picture that a contender cannot hold in the bytes
-    allowed is not such a case: its row has no file.
+    Raises CorecError for what cannot be read or measured. A picture that a contender cannot hold, or not in the
+    bytes allowed, is not such a case: its row has no file.
     """
     finished = finished or Finished()
     keys = {task: task.key(digest) for task, digest in tasks_of(request)}
@@ -210,7 +210,7 @@ def measured(picture: Picture, task: Task) -> Measured:
     who = contender(task.contender)
     try:
         allowed, anchor = task.target.allowance(picture)
-    except RateError:  # the anchor has no file so small
+    except (RateError, TooLargeError):  # the anchor has no file so small, or none at all
         allowed, anchor = 0, None
     row = Row(task.image, task.contender, task.target.name, picture.width, picture.height, allowed)
     if allowed < 1:
@@ -219,7 +219,7 @@ def measured(picture: Picture, task: Task) -> Measured:
     try:
         own = anchor is not None and task.contender.partition("+")[0] == task.target.codec
         file = anchor if own and anchor else who.write(picture, allowed)
-    except RateError:
+    except (RateError, TooLargeError):
         return Measured(row)
     if len(file.data) > allowed:
         raise RateError(f"it spent {len(file.data)} bytes, and {allowed} were allowed")

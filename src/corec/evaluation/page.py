@@ -38,7 +38,7 @@ RULE = (
 def page(results: Results, tables: Sequence[Table], plot: bytes) -> str:
     """The whole page. tables and plot (PNG) are those of the results."""
     count = len(results.images)
-    title = f"{results.request.folder.name}: {count} picture{'s' if count > 1 else ''} at equal bytes"
+    title = f"{results.name}: {count} picture{'s' if count > 1 else ''} at equal bytes"
     ours = {
         name for name in results.request.contenders if any(row.model for row in results.rows if row.contender == name)
     }

@@ -10,6 +10,7 @@ from corec.evaluation.contenders import anchors
 from corec.evaluation.published import published
 from corec.evaluation.results import Results, curve, means
 from corec.evaluation.targets import Target
+from corec.quiet import quiet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,10 +51,12 @@ def plot(results: Results) -> bytes:
         figure.legend(known.values(), known, loc="outside lower center", ncols=5, frameon=False)
     count = len(results.images)
     kind = "luma" if results.request.gray else "RGB"
-    figure.suptitle(f"{results.request.folder.name}: means of {count} picture{'s' if count > 1 else ''}, {kind}")
+    title = f"{results.name}: means of {count} picture{'s' if count > 1 else ''}, {kind}"
+    figure.suptitle(title, parse_math=False)
     FigureCanvasAgg(figure)
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=150)
+    with quiet():  # of letters that its font has not
+        figure.savefig(file, format="png", dpi=150)
     return file.getvalue()
 
 

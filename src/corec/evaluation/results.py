@@ -25,6 +25,11 @@ class Results:
     versions: dict[str, str]
 
     @property
+    def name(self) -> str:
+        """The folder's."""
+        return self.request.folder.resolve().name
+
+    @property
     def rows(self) -> list[Row]:
         return [measured.row for measured in self.measured]
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from corec.codecs import hevc
 from corec.codecs.registry import codec_named
 from corec.errors import CodecError, RateError
 from corec.evaluation.contenders import File, coded, coded_at
@@ -51,7 +52,7 @@ class Target:
             if self.codec == "jpeg2000":
                 file = coded(codec, picture, int(self.setting * picture.width * picture.height / 8))
             else:
-                step = 2 ** ((self.setting - BPGENC - 4) / 6) if self.codec == "bpg" else self.setting
+                step = hevc.step_of(self.setting - BPGENC) if self.codec == "bpg" else self.setting
                 file = coded_at(codec, picture, step)
         return len(file.data), file
 

@@ -47,13 +47,15 @@ Parts = dict[str, bytes]
 """Files of a model, by what they are: compact, reconstruct, analysis, tables ..."""
 
 
-def export(run: Path, name: str, number: int | None = None, default: bool = False, zoo: Path = ZOO) -> dict[str, int]:
+def export(
+    run: Path, name: str, number: int | None = None, default: bool = False, force: bool = False, zoo: Path = ZOO
+) -> dict[str, int]:
     """Write the averaged weights of a run as model `name`; returns the new models' names and numbers.
 
     Networks for several codecs are as many models, CODEC-name, which share their files. A new model gets the next free
-    number, or this one (the first of several, and the next ones in order). Replacing a model of the same name before
-    1.0 retires the old number. All networks are checked against torch on a random picture. Raises CorecError, and then
-    the zoo is as it was.
+    number, or this one (the first of several, and the next ones in order). Before 1.0 one of the same name is replaced,
+    if force is set: its number retires, and its files can no longer be read. All networks are checked against torch on
+    a random picture. Raises CorecError, and then the zoo is as it was.
     """
     check_name(name)
     checkpoint = run / "checkpoint.pt"
@@ -99,7 +101,7 @@ def export(run: Path, name: str, number: int | None = None, default: bool = Fals
     if luma := getattr(method.settings, "luma", ""):
         for entry in entries:
             entry["luma"] = number_of_luma(before, entry, luma)
-    manifest = entered("learned" if learned else "model", entries, before)
+    manifest = entered("learned" if learned else "model", entries, before, force)
     with ExitStack() as stack:  # all take their places at the end, the manifest last
         stack.enter_context(aside(zoo / MANIFEST)).write_text(written(manifest), encoding="utf-8")
         for part, data in parts.items():

@@ -10,6 +10,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from corec import methods
+from corec.codecs.base import MODELS
 from corec.codecs.registry import codecs
 from corec.errors import ModelError
 from corec.learned import format as corec_file
@@ -33,8 +34,9 @@ def manifest_of(zoo: Path) -> Manifest:
     return {kind: manifest.get(kind, []) for kind in ("model", "learned", "retired")}
 
 
-def entered(kind: str, entries: list[dict[str, Any]], before: Manifest) -> Manifest:
-    """The manifest with new rows of a kind, model or learned; rows of the same names go, and their numbers retire.
+def entered(kind: str, entries: list[dict[str, Any]], before: Manifest, force: bool) -> Manifest:
+    """The manifest with new rows of a kind, model or learned; rows of the same names go, if force is set, and their
+    numbers retire.
 
     Rows without a number get the next free one. Of the learned codec's models, one for gray and one for colour is
     the default: a new one takes the old one's place. Raises ModelError.
@@ -44,6 +46,8 @@ def entered(kind: str, entries: list[dict[str, Any]], before: Manifest) -> Manif
     first = next((entry["number"] for entry in entries if entry["number"] is not None), max(taken) + 1)
     names = [entry["name"] for entry in entries]
     for number, entry in enumerate(entries, first):
+        if number >= MODELS:
+            raise ModelError(f"model numbers end at {MODELS - 1}: no file has room for {number}")
         if number in taken:
             raise ModelError(f"model number {number} is taken and may never change its meaning")
         entry["number"] = number
@@ -52,6 +56,9 @@ def entered(kind: str, entries: list[dict[str, Any]], before: Manifest) -> Manif
                 other["default"] &= other["color"] != entry["color"]
     for known in ("model", "learned"):
         replaced = [r for r in rows[known] if r["name"] in names]
+        if replaced and not force:
+            name = replaced[0]["name"]
+            raise ModelError(f"there is a model {name}; --force replaces it, and its files can no longer be read then")
         rows["retired"] += [{"number": r["number"], "name": r["name"]} for r in replaced]
         rows[known] = [r for r in rows[known] if r not in replaced]
         for other in rows[known]:

@@ -51,7 +51,7 @@ def redo(study: Study) -> Redone:
     """Tables I to VI. Raises CorecError, first if there are no pictures."""
     if not study.has(PICTURES):
         raise FileError(f"{study.folder} holds no folder {PICTURES}, the seven pictures of the paper")
-    there = {PurePosixPath(image).stem for image in bench.pictures_below(study.folder / PICTURES)}
+    there = {PurePosixPath(image).stem for image in study.pictures(PICTURES)}
     if absent := sorted({*paper()["I"]["pictures"], TIMED} - there):
         raise FileError(f"{study.folder / PICTURES} lacks {', '.join(absent)} of the paper's seven pictures")
     beside = study.usable([*anchors(), CHOICE])
@@ -253,8 +253,8 @@ def tables_of_sets(study: Study, anchor: str) -> list[Table]:
 
 def table_of_seconds(folder: Path, denoiser: Sequence[str]) -> Table:
     """Table V: from a file's bytes to the picture's pixels, on one gray picture of 256x256."""
-    image = next(path for path in sorted(folder.iterdir()) if path.stem == TIMED)
-    picture = read_picture(image).luma()
+    image = next(name for name in bench.pictures_below(folder) if PurePosixPath(name).stem == TIMED)
+    picture = read_picture(folder / image).luma()
     allowed, _ = target("jpeg@5").allowance(picture)
     methods = methods_at(5, denoiser) | {OURS: CHOICE}
     times = {}

@@ -41,6 +41,15 @@ class Study:
     """Told what cannot be measured."""
     rows: list[Row] = field(default_factory=list)
     """All that were."""
+    kept: dict[str, list[str]] = field(default_factory=dict)
+    """Pictures of test sets, of those that were looked into."""
+
+    def pictures(self, name: str) -> list[str]:
+        """Paths of the pictures of a test set that can be measured. Raises FileError where there are none."""
+        if name not in self.kept:
+            folder = self.folder / name
+            self.kept[name] = bench.taken(folder, bench.pictures_below(folder), self.leave_out)
+        return self.kept[name]
 
     def has(self, name: str) -> bool:
         """Whether there is a test set of this name."""
@@ -82,7 +91,7 @@ class Study:
         folder = self.folder / name
         if self.finished.path and same(self.finished.path.parent, folder):
             raise FileError(f"{folder} holds the pictures: a report needs a folder of its own")
-        images = [image for image in bench.pictures_below(folder) if picture in ("", PurePosixPath(image).stem)]
+        images = [image for image in self.pictures(name) if picture in ("", PurePosixPath(image).stem)]
         if not images:
             raise FileError(f"{folder} holds no picture {picture}")
         request = bench.Request(folder, gray, tuple(targets), tuple(names), images=tuple(images))
