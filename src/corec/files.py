@@ -117,11 +117,11 @@ def same(one: Path, other: Path) -> bool:
 def identity(path: Path) -> tuple[int, int] | str:
     """What is the same for all names of a file or folder: of one that exists what the disk knows it by, as there names
     may differ in capitals."""
-    try:
+    with suppress(OSError):
         found = os.stat(path)
-        return found.st_dev, found.st_ino
-    except OSError:
-        return os.path.realpath(path)
+        if found.st_ino:  # some disks have no such numbers
+            return found.st_dev, found.st_ino
+    return os.path.realpath(path)
 
 
 def check_target(target: Path, sources: Container[tuple[int, int] | str], force: bool) -> None:

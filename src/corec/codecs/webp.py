@@ -73,7 +73,7 @@ def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
     if max(height, width) > LARGEST:
         raise TooLargeError(f"WebP holds at most {LARGEST} pixels a side, and this image has {width}x{height}")
     if Image.MAX_IMAGE_PIXELS and height * width > 2 * Image.MAX_IMAGE_PIXELS:
-        raise CodecError(f"Pillow reads at most {2 * Image.MAX_IMAGE_PIXELS} pixels of WebP, not {width}x{height}")
+        raise TooLargeError(f"Pillow reads at most {2 * Image.MAX_IMAGE_PIXELS} pixels of WebP, not {width}x{height}")
     picture = Image.fromarray(image[..., 0] if planes == 1 else rgb.rgb_of(image))
     file = io.BytesIO()
     picture.save(file, "WEBP", quality=quality_at(step), method=METHOD)
