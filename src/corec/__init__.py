@@ -20,6 +20,7 @@ from corec.errors import (
     PictureError,
     RateError,
     RecipeError,
+    TooLargeError,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ __all__ = [
     "PictureError",
     "RateError",
     "RecipeError",
+    "TooLargeError",
     "__version__",
     "compress",
     "decompress",
