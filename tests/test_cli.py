@@ -487,10 +487,11 @@ def test_demo(run: Run) -> None:
     status, out, err = run("demo", "-o", "demo")
     assert (status, err) == (0, [])
     plain, ours = (line.split() for line in out[1:3])
-    assert int(plain[2].replace(",", "")) <= int(ours[1].replace(",", "")) <= 0.2 * 512 * 512 / 8
+    assert int(ours[1].replace(",", "")) <= int(plain[2].replace(",", "")) <= 0.2 * 512 * 512 / 8
     assert float(ours[3]) > float(plain[4]) + 1
     assert files(Path("demo")) == {"photo.png", "photo.jpg", "restored.png", "comparison.png"}
     assert run("demo", "-o", "demo")[0] == 1
     status, out, err = run("demo", "-o", "fine", "--bpp", "9")
     assert (status, out, len(err)) == (1, [], 1) and "ask for fewer" in err[0]
     assert not Path("fine").exists()
+    assert [run("demo", "-o", "fine", "--bpp", bpp)[0] for bpp in ("0", "inf", "nan")] == [2, 2, 2]

@@ -231,8 +231,8 @@ def demo(
     force: Force = False,
 ) -> None:
     """Show a photograph beside plain JPEG at the same bytes."""
-    if bpp == 0:
-        raise typer.BadParameter("--bpp must be above 0")
+    if not 0 < bpp < float("inf"):
+        raise typer.BadParameter("--bpp must be a number above 0")
     with extra("demo"):
         from corec.evaluation.demo import COMPARISON, run_demo
     rows = run_demo(output, bpp, force)

@@ -44,15 +44,16 @@ def run_demo(folder: Path, bpp: float, force: bool) -> tuple[Row, Row]:
     for name in (ORIGINAL, FILE, RESTORED, COMPARISON):
         check_target(folder / name, frozenset(), force)
     picture = photograph()
-    data = compress_picture(picture, bpp=bpp).data
-    restored = decompress_picture(data)
+    size = int(bpp * picture.width * picture.height / 8)
     try:
-        quality, plain_data = jpegs.best(picture, len(data))
+        quality, plain_data = jpegs.best(picture, size)
     except RateError as error:
-        raise RateError(f"plain JPEG cannot hold the photograph in {len(data)} bytes: ask for more") from error
+        raise RateError(f"plain JPEG cannot hold the photograph in {size} bytes: ask for more") from error
     if quality == jpegs.TWENTIETHS[-1]:
-        raise RateError(f"plain JPEG has use for {len(plain_data)} bytes at most, not for {len(data)}: ask for fewer")
+        raise RateError(f"plain JPEG has use for {len(plain_data)} bytes at most, not for {size}: ask for fewer")
     plain = read_picture(plain_data)
+    data = compress_picture(picture, size=len(plain_data)).data
+    restored = decompress_picture(data)
     rows = (row("plain JPEG", plain_data, picture, plain), row("Corec", data, picture, restored))
     with aside(folder / ORIGINAL) as path:
         write_picture(picture, path)
