@@ -394,7 +394,7 @@ def test_it_is_known_by_its_first_bytes() -> None:
 
 
 def test_an_image_that_is_too_large_is_refused() -> None:
-    with pytest.raises(CodecError, match="at most 30000 pixels a side, and this image has 30001x1"):
+    with pytest.raises(CodecError, match="at most 30000 pixels a side here, and this image has 30001x1"):
         bpg.encode(np.zeros((1, 30001, 1), np.uint8), 20, ())
 
 

@@ -116,7 +116,7 @@ def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
     """
     height, width, planes = image.shape
     if max(height, width) > LARGEST:
-        raise TooLargeError(f"BPG holds at most {LARGEST} pixels a side, and this image has {width}x{height}")
+        raise TooLargeError(f"BPG holds at most {LARGEST} pixels a side here, and this image has {width}x{height}")
     block = 8 if min(height, width) > 8 else 16  # x265 takes no picture below 16x16
     padded = np.pad(image, [(0, -height % block), (0, -width % block), (0, 0)], mode="edge")
     pixel_format = FULL if planes == 3 else GRAY

@@ -227,7 +227,7 @@ def openjpeg(image: np.ndarray, mode: str, layers: list[float]) -> Codestream:
     """OpenJPEG's codestream of an image (H, W, 1 or 3). mode, layers: Pillow's quality_mode and quality_layers."""
     height, width, components = image.shape
     if max(height, width) > LARGEST:
-        raise TooLargeError(f"JPEG 2000 holds at most {LARGEST} pixels a side, and this image has {width}x{height}")
+        raise TooLargeError(f"JPEG 2000 holds at most {LARGEST} pixels a side here, not {width}x{height}")
     picture = Image.fromarray(image[..., 0] if components == 1 else np.ascontiguousarray(image))  # YCbCr passes as RGB
     options: dict[str, Any] = {"no_jp2": True, "irreversible": True, "mct": 0, "quality_mode": mode}
     file = io.BytesIO()
