@@ -119,7 +119,9 @@ def train(
             if rank != 0 or not (due or step % LOG_STEPS == 0):
                 continue
             if not (torch.isfinite(loss.detach()) and all(weight.isfinite().all() for weight in average.values())):
-                raise RecipeError(f"the loss is not finite at step {step}: lower the recipe's learning_rate")
+                raise RecipeError(
+                    f"the loss or a weight is not finite at step {step}: lower the recipe's learning_rate"
+                )
             seconds = before + now - began
             if step % LOG_STEPS == 0 or step == recipe.steps:
                 log(run, step, seconds, {"loss": loss.detach(), **facts}, report)
