@@ -1,4 +1,8 @@
-"""Training the joint networks on files that are suited to their pictures."""
+"""Training the joint networks: on files that are suited to their pictures, and around several codecs."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,3 +69,27 @@ def test_luma_is_restored_first_where_files_are_real() -> None:
     for other in ({"codec": "jpeg"}, {"color": False}, {"half": True}, {"real": 0.9}):
         with pytest.raises(RecipeError, match="luma may be restored first"):
             joint.Settings(**usual | other)  # type: ignore[arg-type]
+
+
+def test_bare_codecs_are_some_of_those_of_full_size() -> None:
+    for wrong in (joint.Settings(half=False), joint.Settings(codec="bpg")):
+        with pytest.raises(RecipeError, match="bare"):
+            replace(wrong, bare=("bpg",))
+
+
+def test_both_codecs_take_part_in_training() -> None:
+    made = joint.Method(joint.Settings(codec="webp", also=("jpeg2000",), real=1.0, widths=(4, 6, 8)))
+    written: list[str] = []
+
+    def spied(codec: Any) -> Any:
+        def encode(*given: Any) -> bytes:
+            written.append(codec.NAME)
+            return bytes(codec.encode(*given))
+
+        return SimpleNamespace(encode=encode, condition=codec.condition)
+
+    made.codecs = [spied(codec) for codec in made.codecs]
+    made.begin(0.5)
+    torch.manual_seed(1)
+    made(torch.rand(12, 1, 32, 32), torch.full((12,), 30.0))
+    assert set(written) == {"webp", "jpeg2000"} and len(written) == 12

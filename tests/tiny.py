@@ -129,3 +129,15 @@ def picture(height: int, width: int, gray: bool, seed: int = 1) -> Picture:
     grain = np.random.default_rng(seed).normal(0, 4, (height, width, 3))
     pixels = np.clip(100 + 40 * np.stack(planes, 2) + grain, 0, 255).astype(np.uint8)
     return Picture(np.ascontiguousarray(pixels[..., 0]) if gray else pixels)
+
+
+def look(path: str) -> tuple[str | None, str, tuple[int, int]]:
+    """Format, mode and size of a picture file."""
+    with Image.open(path) as image:
+        image.load()
+        return image.format, image.mode, image.size
+
+
+def files(folder: Path = Path()) -> set[str]:
+    """The files in a folder and below, hidden ones too."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
