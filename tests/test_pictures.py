@@ -282,7 +282,7 @@ def test_long_texts_are_no_damage() -> None:
         chunk(b"tEXt", b"Software\0some"),
     )
     for some in (texts[:1], texts[1:2], texts):
-        assert read_picture(io.BytesIO(png(8, 8, 2, row, *some)).getvalue()).pixels.tobytes() == row
+        assert read_picture(png(8, 8, 2, row, *some)).pixels.tobytes() == row
     torn = bytearray(png(8, 8, 2, row, *texts))
     torn[-20] ^= 1
     assert "is a damaged PNG file" in refusal(lambda: read_picture(bytes(torn)))
