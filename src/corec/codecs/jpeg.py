@@ -1,8 +1,8 @@
-"""JPEG (ITU-T T.81) through Pillow's libjpeg-turbo: gray or YCbCr 4:2:0, baseline or progressive.
+"""JPEG (ITU-T T.81): gray or YCbCr 4:2:0, baseline or progressive.
 
-The coefficients are quantised here, because libjpeg rounds to the nearest level and the best choice
-counts bits too (trellis.py). The image whose transform has just these coefficients is handed to
-libjpeg, which finds them again. The envelope is an APP11 segment; see docs/format.md.
+Files are read by libjpeg-turbo, and written here, because libjpeg rounds to the nearest level where the best choice
+counts bits too (trellis.py), and because smaller files can be made of the same levels (scans.py). The envelope is an
+APP11 segment; see docs/format.md.
 """
 
 import io
@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from mozjpeg_lossless_optimization import optimize
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from corec.codecs import trellis
+from corec.codecs import scans, trellis
 from corec.codecs.base import Shapes
 from corec.codecs.rgb import ycbcr_of
 from corec.codecs.trellis import ZIGZAG
@@ -31,7 +30,7 @@ PIXELS = LARGEST**2
 STEPS = (1.0, 255.0)
 TELLS_STEP = True
 
-APP0, APP11, DHT, DQT, SOS, EOI = 0xE0, 0xEB, 0xC4, 0xDB, 0xDA, 0xD9
+APP11, SOS, EOI = 0xEB, 0xDA, 0xD9
 SIGNATURE = b"Co"
 MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """What begins a segment, or ends a scan."""
@@ -79,9 +78,8 @@ def condition(step: float, shapes: Shapes) -> np.ndarray:
 
 
 def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
-    """The smaller of a baseline and a progressive JPEG file of the image, without JFIF header or metadata.
+    """A JPEG file of the image, without JFIF header or metadata.
 
-    Huffman tables are optimised, and MozJPEG searches the progressive file's scans (losslessly).
     image: uint8 (H, W, 1) luma or (H, W, 3) YCbCr; step: mean step of the luma table, in levels; shapes:
     multipliers of the step (1 or 2, 64) in row order, for luma and chroma, or none. Raises CodecError for a size
     that JPEG cannot hold.
@@ -90,7 +88,8 @@ def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
 
 
 def recode(image: np.ndarray, step: float, shapes: Shapes, price: float, moved: np.ndarray | None) -> bytes:
-    """encode() of an image that was decoded and has changed in some parts: all others are coded as they were.
+    """encode() of an image that was decoded and has changed in some parts: all others are coded as they were, but for
+    what a decoder clips or cuts off.
 
     price: by how much more than usually bits are worth; moved: bool (ceil(H / 16), ceil(W / 16)), those parts, or all.
     """
@@ -98,22 +97,15 @@ def recode(image: np.ndarray, step: float, shapes: Shapes, price: float, moved: 
     tables = tables_at(step, shapes)
     if max(height, width) > LARGEST:
         raise TooLargeError(f"JPEG holds at most {LARGEST} pixels a side, and this image has {width}x{height}")
-    pixels = np.empty(image.shape, np.uint8)
+    levels: list[list[np.ndarray]] = [[] for _ in range(planes)]
     for top in range(0, height, STRIP):
         strip = image[top : top + STRIP]
         here = None if moved is None else moved[top // 16 : (top + STRIP) // 16]
-        pixels[top : top + STRIP, :, 0] = quantised(strip[..., 0], tables[0], price, here, 2)
+        levels[0].append(quantised(strip[..., 0], tables[0], price, here, 2))
         for plane in range(1, planes):
-            chroma = quantised(halve(strip[..., plane]), tables[1], price, here, 1)
-            pixels[top : top + STRIP, :, plane] = double(chroma)[: strip.shape[0], :width]
-    if planes == 1:
-        picture = Image.fromarray(pixels[..., 0])
-    else:
-        picture = Image.frombytes("YCbCr", (width, height), pixels.data)
-    qtables = [[int(q) for q in table] for table in tables[: planes // 2 + 1]]
-    file = io.BytesIO()
-    picture.save(file, "JPEG", qtables=qtables, subsampling=2 if planes == 3 else -1, optimize=True)
-    return min((smaller(whole) for whole in (file.getvalue(), optimize(file.getvalue()))), key=len)
+            levels[plane].append(quantised(halve(strip[..., plane]), tables[1], price, here, 1))
+    used = tables[: planes // 2 + 1, ZIGZAG]
+    return scans.write([np.concatenate(strips) for strips in levels], (width, height), used)
 
 
 def bits(image: np.ndarray, step: float, shapes: Shapes) -> np.ndarray:
@@ -283,21 +275,6 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         at += 2 + length
 
 
-def smaller(data: bytes) -> bytes:
-    """The file without its JFIF segment, which says nothing that decoders do not assume anyway; of tables that follow
-    each other before the first scan one segment each is made."""
-    found: list[tuple[int, bytes]] = []
-    stop = 2
-    for marker, start, stop in segments(data):
-        payload = data[start + 4 : stop]
-        if found and marker == found[-1][0] and marker in (DQT, DHT):
-            found[-1] = marker, found[-1][1] + payload
-        elif marker != APP0:
-            found.append((marker, payload))
-    parts = (struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload for marker, payload in found)
-    return data[:2] + b"".join(parts) + data[stop:]
-
-
 def dct_matrix() -> np.ndarray:
     """The orthonormal 8-point DCT-II (T.81, A.3.3), rows by frequency."""
     n = np.arange(8)
@@ -309,22 +286,20 @@ def dct_matrix() -> np.ndarray:
 def quantised(
     plane: np.ndarray, table: np.ndarray, price: float, moved: np.ndarray | None, blocks_each: int
 ) -> np.ndarray:
-    """The plane (H, W) as it would be decoded from quantised coefficients, uint8, of the same shape.
+    """The plane's (H, W) quantised coefficients, int16 (blocks, 64) in zigzag order, row by row of blocks.
 
     moved: see recode(); each of its parts is so many blocks wide and high.
     """
     blocks = coefficients(plane, table)
     rows, columns = blocks.shape[:2]
-    exact = blocks.reshape(-1, 64)
-    levels = np.rint(exact)
+    exact = blocks.reshape(-1, 64)[:, ZIGZAG]
     weighed = None
     if moved is not None:
         weighed = moved.repeat(blocks_each, 0).repeat(blocks_each, 1)[:rows, :columns].reshape(-1)
-    levels[:, ZIGZAG[1:]] = trellis.quantise(exact[:, ZIGZAG[1:]], price, weighed)
-    dct = dct_matrix()
-    pixels = dct.T @ (levels * table).astype(np.float32).reshape(rows, columns, 8, 8) @ dct + 128
-    decoded = pixels.transpose(0, 2, 1, 3).reshape(8 * rows, 8 * columns)[: plane.shape[0], : plane.shape[1]]
-    return np.clip(np.rint(decoded), 0, 255).astype(np.uint8)
+    levels = np.empty(exact.shape, np.int16)
+    levels[:, 0] = np.rint(exact[:, 0])
+    levels[:, 1:] = trellis.quantise(exact[:, 1:], price, weighed)
+    return levels
 
 
 def coefficients(plane: np.ndarray, table: np.ndarray) -> np.ndarray:
@@ -343,5 +318,5 @@ def halve(plane: np.ndarray) -> np.ndarray:
 
 
 def double(plane: np.ndarray) -> np.ndarray:
-    """Every sample four times: what libjpeg's 2x2 mean undoes exactly."""
+    """Every sample four times: what halve() undoes exactly."""
     return plane.repeat(2, 0).repeat(2, 1)

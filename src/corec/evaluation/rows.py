@@ -21,8 +21,7 @@ from corec import __version__
 from corec.errors import FileError
 
 PACKAGES = (
-    "av bm3d bm4d constriction imagecodecs jpeglib mozjpeg-lossless-optimization numpy onnxruntime pillow pillow-heif "
-    "pytorch-msssim scikit-image"
+    "av bm3d bm4d constriction imagecodecs jpeglib numpy onnxruntime pillow pillow-heif pytorch-msssim scikit-image"
 ).split()
 LIBRARIES = {"libjpeg_turbo": "libjpeg-turbo", "jpg_2000": "OpenJPEG", "webp": "libwebp", "avif": "libavif"}
 """Those in Pillow: its name for them, and theirs."""

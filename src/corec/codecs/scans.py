@@ -1,0 +1,362 @@
+"""JPEG files of quantised coefficients: scans, and Huffman tables made for them (ITU-T T.81, annexes F, G and C).
+
+A scan holds one component. So DC levels are told from those of the block to the left, where a scan of all components
+goes through luma's blocks in squares of four; and all scans can use the same table, which is written anew where that
+pays. Of the orders that are tried, one after the other and progressive, the one of fewest bits becomes the file.
+"""
+
+import heapq
+import struct
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+SOI, EOI, SOF0, SOF2, DHT, SOS, DQT = b"\xff\xd8", b"\xff\xd9", 0xC0, 0xC2, 0xC4, 0xDA, 0xDB
+CHUNK = (1 << 15) - 1
+"""Blocks that are coded at a time: bounds the memory for large images. No run of blocks may be longer."""
+SAMPLED = 4
+"""Chunks of a component that are looked at for an order of scans."""
+LONGEST_CODE = 16
+HEADER = 8 * 10
+"""Bits of a scan's header."""
+SPLITS = (2, 5, 8, 12, 18)
+"""Last coefficients of the lower of two bands that are tried."""
+AC = 256
+"""Added to symbols of AC tables."""
+SMALL = 8 * 300
+"""Bits of a component for which no more than one AC scan has been seen to pay."""
+LOWEST = 3
+"""Of the lowest bits that a component's first scans have."""
+JUMP = 16
+"""Zeros that have a symbol of their own."""
+ORDER, TURN, END = 1024, 8, 1000
+"""What a scan is coded of is sorted by block, level that is coded in it, and jump; last comes a block's end."""
+
+
+class Scan(NamedTuple):
+    """Some bits of one component's coefficients, of the zigzag order from first to last."""
+
+    component: int
+    first: int
+    last: int
+    high: int = 0
+    """Lowest bit of those before it, plus 1 if there are any: T.81's Ah."""
+    low: int = 0
+    """Lowest bit that it has: Al."""
+
+
+class Codes(NamedTuple):
+    """What scans are coded of, each (N,): symbols, AC's 256 higher, or -1 for none, and the bits behind each."""
+
+    order: np.ndarray
+    symbols: np.ndarray
+    bits: np.ndarray
+    counts: np.ndarray
+    """Of these bits."""
+
+
+class Chunk(NamedTuple):
+    """Some blocks of a component, one after the other."""
+
+    steps: np.ndarray
+    """What DC levels differ by from those before (B,)."""
+    block: np.ndarray
+    """Of AC levels that are not 0, in their order, the block (N,),"""
+    place: np.ndarray
+    """the place in zigzag order, from 1 (N,),"""
+    level: np.ndarray
+    """and what they are (N,)."""
+
+
+class Planned(NamedTuple):
+    """A file's scans, the tables that are written before each, (256,) lengths of codes by class, and bits of it all."""
+
+    progressive: bool
+    scans: list[Scan]
+    tables: list[dict[int, np.ndarray]]
+    bits: int
+
+
+class Tallied(NamedTuple):
+    """A scan's symbols, counted (2, 256) by class, and all bits behind them."""
+
+    symbols: np.ndarray
+    bits: int
+
+
+def write(levels: Sequence[np.ndarray], size: tuple[int, int], tables: np.ndarray) -> bytes:
+    """The smallest file that is found.
+
+    levels: of each component, luma and maybe Cb and Cr at half size, int16 (B, 64) in zigzag order, its blocks row by
+    row; size: width and height; tables: of luma and of chroma, whole numbers in 1..255 (1 or 2, 64) in zigzag order.
+    """
+    components = [chunks(component) for component in levels]
+    return written(min(plans(components), key=lambda plan: plan.bits), components, size, tables)
+
+
+def plans(components: Sequence[Sequence[Chunk]]) -> Iterator[Planned]:
+    """The ways to code components that are tried: one after the other, and progressive."""
+    indices = range(len(components))
+    yield planned([Scan(index, 0, 63) for index in indices], False, components)
+    scans = [Scan(index, 0, 0) for index in indices]
+    for index in indices:
+        scans += ac_scans(index, components)
+    yield planned(scans, True, components)
+
+
+def ac_scans(index: int, components: Sequence[Sequence[Chunk]]) -> list[Scan]:
+    """A component's AC scans in a progressive file: how many bits are left for later ones, and where they are split."""
+    some = components[index][:: -(-len(components[index]) // SAMPLED)]
+    known: dict[Scan, Tallied] = {}
+
+    def price(scans: list[Scan]) -> int:
+        for scan in scans:
+            if scan not in known:
+                known[scan] = tally(some, scan, True)
+        tallied = [known[scan] for scan in scans]
+        tables = sum(cost(group) for _, group in grouped([scan.symbols[1] for scan in tallied]))
+        return tables + sum(HEADER + scan.bits for scan in tallied)
+
+    best = whole = [Scan(index, 1, 63)]
+    if price(whole) < SMALL:
+        return whole
+    for low in range(1, LOWEST + 1):
+        later = [Scan(index, 1, 63, bit, bit - 1) for bit in range(low, 0, -1)]
+        found = [Scan(index, 1, 63, 0, low), *later]
+        if price(found) > price(best):
+            break
+        best = found
+    tried = [best]
+    for first, *later in [whole] if best is whole else [whole, best]:
+        tried += [[first._replace(last=last), first._replace(first=last + 1), *later] for last in SPLITS]
+    return min(tried, key=price)
+
+
+def planned(scans: list[Scan], progressive: bool, components: Sequence[Sequence[Chunk]]) -> Planned:
+    """Scans with tables for them."""
+    tables: list[dict[int, np.ndarray]] = [{} for _ in scans]
+    tallied = [tally(components[scan.component], scan, progressive) for scan in scans]
+    total = sum(HEADER + scan.bits for scan in tallied)
+    for kind in range(2):
+        for first, counts in grouped([scan.symbols[kind] for scan in tallied]):
+            tables[first][kind] = code_lengths(counts)
+            total += cost(counts)
+    return Planned(progressive, scans, tables, total + 32 * sum(map(bool, tables)))
+
+
+def grouped(counted: list[np.ndarray]) -> list[tuple[int, np.ndarray]]:
+    """Which of the symbols of scans (256,) share a table, which goes on from one to the next: its first scan, and all
+    its symbols."""
+    groups: list[tuple[int, np.ndarray]] = []
+    for index, counts in enumerate(counted):
+        if groups and cost(groups[-1][1] + counts) <= cost(groups[-1][1]) + cost(counts):
+            groups[-1] = groups[-1][0], groups[-1][1] + counts
+        elif counts.any():
+            groups.append((index, counts))
+    return groups
+
+
+def cost(counts: np.ndarray) -> int:
+    """Bits of symbols (256,) by a table of their own, and of that table."""
+    lengths = code_lengths(counts)
+    return int(counts @ lengths + 8 * (17 + np.count_nonzero(lengths)))
+
+
+def code_lengths(counts: np.ndarray) -> np.ndarray:
+    """Lengths of a Huffman code for symbols by how often they occur (256,); 0 for those that do not."""
+    lengths = np.zeros(256, np.int64)
+    used = np.flatnonzero(counts)
+    weights = counts[used].tolist()
+    while True:
+        # One code more, of the longest: that of ones alone may not be used.
+        heap: list[tuple[int, int, tuple[int, ...]]] = [
+            (weight, index, (index,)) for index, weight in enumerate([*weights, 0])
+        ]
+        heapq.heapify(heap)
+        depths = [0] * len(heap)
+        while len(heap) > 1:
+            (one, _, rarer), (other, index, common) = heapq.heappop(heap), heapq.heappop(heap)
+            for leaf in rarer + common:
+                depths[leaf] += 1
+            heapq.heappush(heap, (one + other, index + 512, rarer + common))
+        if max(depths) <= LONGEST_CODE:
+            lengths[used] = depths[:-1]
+            return lengths
+        weights = [-(-weight // 2) for weight in weights]
+
+
+def chunks(levels: np.ndarray) -> list[Chunk]:
+    """A component's levels (B, 64) in chunks."""
+    steps = np.diff(levels[:, 0].astype(np.int64), prepend=0)
+    return [
+        Chunk(steps[start : start + CHUNK], *significant(levels[start : start + CHUNK]))
+        for start in range(0, len(levels), CHUNK)
+    ]
+
+
+def significant(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """See Chunk."""
+    block, place = np.nonzero(blocks[:, 1:])
+    place += 1
+    return block.astype(np.int16), place.astype(np.int8), blocks[block, place]
+
+
+def tally(component: Sequence[Chunk], scan: Scan, progressive: bool) -> Tallied:
+    """What a scan of a component would take, but for its tables."""
+    symbols, bits = np.zeros(2 * AC, np.int64), 0
+    for chunk in component:
+        for codes in coded(chunk, scan, progressive):
+            bits += int(codes.counts.sum())
+            if len(codes.symbols) and codes.symbols[0] >= 0:
+                symbols += np.bincount(codes.symbols, minlength=2 * AC)
+    return Tallied(symbols.reshape(2, AC), bits)
+
+
+def coded(chunk: Chunk, scan: Scan, progressive: bool) -> Iterator[Codes]:
+    """What a scan of a chunk is coded of, in no order."""
+    if scan.first == 0:
+        counts = categories(chunk.steps)
+        yield Codes(ORDER * np.arange(len(counts)), counts, digits(chunk.steps, counts), counts)
+    if scan.last:
+        yield from ac(chunk, scan, progressive)
+
+
+def ac(chunk: Chunk, scan: Scan, progressive: bool) -> Iterator[Codes]:
+    """A scan of AC levels, or of one more bit of them (T.81, F.1.2.2, G.1.2.2 and G.1.2.3)."""
+    size = np.abs(chunk.level) >> scan.low
+    within = np.flatnonzero((chunk.place >= scan.first) & (chunk.place <= scan.last) & (size > 0))
+    size, block, place = (part[within].astype(np.int64) for part in (size, chunk.block, chunk.place))
+    zeros = place - max(1, scan.first) - (np.arange(len(within)) - first_of(block))  # before each in its block
+    fresh = size == 1 if scan.high else np.ones(len(within), bool)
+
+    # One code for each that was 0 in earlier scans, behind one for every 16 zeros before it.
+    begun, passed = block[fresh], zeros[fresh]
+    opens = np.diff(begun, prepend=-1) != 0
+    runs = passed - np.where(opens, 0, np.roll(passed, 1))
+    jumps = runs // JUMP
+    order = ORDER * begun + TURN * (np.arange(len(begun)) - first_of(begun)) + 1
+    index = np.arange(len(begun)).repeat(jumps)
+    nth = np.arange(len(index)) - (np.cumsum(jumps) - jumps)[index]
+    yield symbols_alone(order[index] + 2 * nth, AC + 0xF0)
+    values = np.where(chunk.level[within[fresh]] < 0, -size[fresh], size[fresh])
+    counts = categories(values)
+    yield Codes(order + 2 * jumps, AC + 16 * (runs % JUMP) + counts, digits(values, counts), counts)
+
+    # One bit for each of the others, behind the code that passes it.
+    if scan.high:
+        known = ~fresh
+        block = block[known]
+        ahead = np.cumsum(fresh)[known]  # index of the next fresh one
+        same = np.append(begun, -1)[ahead] == block
+        later = np.roll(np.append(begun, -1), 1)[ahead] == block
+        before = np.where(later, np.roll(np.append(passed, 0), 1)[ahead], 0)
+        nth = np.minimum((zeros[known] - before) // JUMP, np.append(jumps, 0)[ahead])
+        order = np.where(same, np.append(order, 0)[ahead] + 2 * nth + 1, ORDER * block + END + 1)
+        yield Codes(order, np.full(len(order), -1), size[known] & 1, np.ones(len(order), np.int64))
+
+    # One code where nothing follows in a block, in a progressive file for all blocks on end.
+    last = np.zeros(len(chunk.steps), np.int64)
+    last[begun] = place[fresh]
+    ends = np.flatnonzero(last < scan.last)
+    if progressive:
+        begins = np.flatnonzero((np.diff(ends, prepend=-2) > 1) | (last[ends] > 0))
+        runs = np.diff(begins, append=len(ends))
+        counts = categories(runs) - 1
+        yield Codes(ORDER * ends[begins] + END, AC + 16 * counts, runs - (1 << counts), counts)
+    else:
+        yield symbols_alone(ORDER * ends + END, AC)
+
+
+def first_of(groups: np.ndarray) -> np.ndarray:
+    """Of each of a sorted array's numbers, where the first one that equals it stands."""
+    index = np.arange(len(groups))
+    return np.maximum.accumulate(np.where(np.diff(groups, prepend=-1) != 0, index, 0))
+
+
+def symbols_alone(order: np.ndarray, symbol: int) -> Codes:
+    """A symbol in so many places, with no bits behind it."""
+    nothing = np.zeros(len(order), np.int64)
+    return Codes(order, nothing + symbol, nothing, nothing)
+
+
+def categories(values: np.ndarray) -> np.ndarray:
+    """Number of binary digits of the magnitudes (T.81, tables F.1 and F.2)."""
+    return np.frexp(np.abs(values))[1].astype(np.int64)
+
+
+def digits(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The bits that tell values of known categories: of negative ones those of one less."""
+    return np.where(values < 0, values + (1 << counts) - 1, values)
+
+
+def written(plan: Planned, components: Sequence[Sequence[Chunk]], size: tuple[int, int], tables: np.ndarray) -> bytes:
+    """The file of a plan: see write()."""
+    count = len(components)
+    parts = [SOI, segment(DQT, b"".join(bytes([number, *table]) for number, table in enumerate(tables.tolist())))]
+    layout = [(1, 0x22 if count == 3 else 0x11, 0), (2, 0x11, 1), (3, 0x11, 1)][:count]
+    frame = struct.pack(">BHHB", 8, *reversed(size), count) + b"".join(map(bytes, layout))
+    parts.append(segment(SOF2 if plan.progressive else SOF0, frame))
+    codes = np.zeros((2, 2 * AC), np.int64)  # the codes in force, and their lengths
+    for scan, fresh in zip(plan.scans, plan.tables, strict=True):
+        for kind, lengths in fresh.items():
+            codes[:, AC * kind : AC * (kind + 1)] = huffman_codes(lengths), lengths
+        if fresh:
+            parts.append(segment(DHT, b"".join(table_of(kind, lengths) for kind, lengths in fresh.items())))
+        parts.append(segment(SOS, bytes([1, scan.component + 1, 0, scan.first, scan.last, 16 * scan.high + scan.low])))
+        coding = (coded(chunk, scan, plan.progressive) for chunk in components[scan.component])
+        parts.append(packed(coding, *codes))
+    return b"".join([*parts, EOI])
+
+
+def segment(marker: int, payload: bytes) -> bytes:
+    """A marker, the length of what follows, and that."""
+    return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
+
+
+def in_order(lengths: np.ndarray) -> np.ndarray:
+    """Symbols that have a code, by its length."""
+    order = np.argsort(lengths, kind="stable")
+    return order[lengths[order] > 0]
+
+
+def table_of(kind: int, lengths: np.ndarray) -> bytes:
+    """A Huffman table of a class, as number 0 (T.81, B.2.4.2)."""
+    return bytes([16 * kind, *np.bincount(lengths, minlength=LONGEST_CODE + 1)[1:], *in_order(lengths)])
+
+
+def huffman_codes(lengths: np.ndarray) -> np.ndarray:
+    """The codes of these lengths (256,) (T.81, C.2)."""
+    codes = np.zeros(256, np.int64)
+    code = length = 0
+    for symbol in in_order(lengths):
+        code <<= int(lengths[symbol]) - length
+        length = int(lengths[symbol])
+        codes[symbol] = code
+        code += 1
+    return codes
+
+
+def packed(scan: Iterator[Iterator[Codes]], codes: np.ndarray, lengths: np.ndarray) -> bytes:
+    """A scan's bits by the codes of symbols (512,) and their lengths, filled up with ones; 0 follows bytes of ones."""
+    parts, held, count = [], 0, 0  # bits that do not fill a byte yet, and how many
+    for chunk in scan:
+        some = Codes(*(np.concatenate(part) for part in zip(*chunk, strict=True)))
+        order = np.argsort(some.order, kind="stable")
+        some = Codes(*(part[order] for part in some))
+        told = some.symbols >= 0
+        behind = np.where(told, codes[some.symbols], 0) << some.counts | some.bits
+        width = np.where(told, lengths[some.symbols], 0) + some.counts
+        behind, width = np.append(held, behind), np.append(count, width)
+        stop = np.cumsum(width)
+        start = stop - width
+        window = behind << (40 - start % 8 - width)  # of five bytes
+        filled = np.zeros(int(stop[-1]) // 8 + 6)
+        for place in range(5):
+            filled += np.bincount(start // 8 + place, window >> (32 - 8 * place) & 255, len(filled))
+        whole, count = divmod(int(stop[-1]), 8)
+        parts.append(filled[:whole].astype(np.uint8))
+        held = int(filled[whole]) >> (8 - count)
+    if count:
+        parts.append(np.array([(held << (8 - count)) | (255 >> count)], np.uint8))
+    return np.concatenate(parts).tobytes().replace(b"\xff", b"\xff\x00")
