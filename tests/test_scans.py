@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from skimage import data
 from tiny import image
 
 from corec.codecs import jpeg, scans
@@ -50,13 +51,18 @@ def told(data: bytes) -> list[np.ndarray]:
 
 
 def check(plan: Planned, levels: Sequence[np.ndarray], width: int, height: int) -> bytes:
-    """That a plan's file holds its levels, and about as many bits as it was to have; the file."""
-    data = scans.written(plan, [scans.chunks(each) for each in levels], (width, height), TABLES[: len(levels) // 2 + 1])
+    """That a plan's file holds its levels, and as many bits as it was to have; the file."""
+    size = width, height
+    data = scans.written(plan, scans.parted(levels, size), size, TABLES[: len(levels) // 2 + 1])
     for found, wanted in zip(told(data), levels, strict=True):
         np.testing.assert_array_equal(found, wanted)
     frame = 2 + 4 + 65 * (len(levels) // 2 + 1) + 10 + 3 * len(levels) + 2
     surplus = len(data) - data.count(b"\xff\x00") - frame - plan.bits / 8
     assert 0 <= surplus <= len(plan.scans)  # each ends with a whole byte
+    assert data.count(b"\xff\xda") == len(plan.scans)
+    # Decoders of many Rust programs do not read colour in several scans that are not progressive.
+    assert plan.progressive or len(plan.scans) == 1
+    assert (b"\xff\xc2" in data) == plan.progressive and (b"\xff\xc0" in data) != plan.progressive
     return data
 
 
@@ -76,7 +82,7 @@ def test_every_way_that_is_tried_holds_the_levels(
     width: int, height: int, count: int, share: float, largest: int, seed: int
 ) -> None:
     levels = drawn(width, height, count, share, largest, seed)
-    files = [check(plan, levels, width, height) for plan in scans.plans([scans.chunks(each) for each in levels])]
+    files = [check(plan, levels, width, height) for plan in scans.plans(scans.parted(levels, (width, height)))]
     assert len(files) == 2
     assert scans.write(levels, (width, height), TABLES[: count // 2 + 1]) in files
 
@@ -88,9 +94,9 @@ def test_every_way_that_is_tried_holds_the_levels(
 def test_bits_can_be_left_for_later_scans(low: int, bounds: list[int], share: float, seed: int) -> None:
     levels = drawn(48, 40, 1, share, 60, seed)
     bands = list(zip([1, *(bound + 1 for bound in sorted(bounds))], [*sorted(bounds), 63], strict=True))
-    order = [Scan(0, 0, 0), *(Scan(0, *band, 0, low) for band in bands)]
-    order += [Scan(0, *band, bit, bit - 1) for bit in range(low, 0, -1) for band in bands]
-    check(scans.planned(order, True, [scans.chunks(levels[0])]), levels, 48, 40)
+    order = [Scan((0,), 0, 0), *(Scan((0,), *band, 0, low) for band in bands)]
+    order += [Scan((0,), *band, bit, bit - 1) for bit in range(low, 0, -1) for band in bands]
+    check(scans.planned(order, True, scans.parted(levels, (48, 40))), levels, 48, 40)
 
 
 def test_long_runs_of_zeros_before_and_behind_known_levels() -> None:
@@ -105,8 +111,8 @@ def test_long_runs_of_zeros_before_and_behind_known_levels() -> None:
         (4, 63, -1),
     ]:
         levels[0][block, place] = level
-    order = [Scan(0, 0, 0), Scan(0, 1, 63, 0, 1), Scan(0, 1, 63, 1, 0)]
-    check(scans.planned(order, True, [scans.chunks(levels[0])]), levels, 48, 8)
+    order = [Scan((0,), 0, 0), Scan((0,), 1, 63, 0, 1), Scan((0,), 1, 63, 1, 0)]
+    check(scans.planned(order, True, scans.parted(levels, (48, 8))), levels, 48, 8)
 
 
 @pytest.mark.parametrize("empty", [True, False], ids=["empty", "not empty"])
@@ -114,21 +120,65 @@ def test_more_blocks_than_one_run_may_have(empty: bool) -> None:
     rows = 70
     levels = [np.zeros((rows * 1000, 64), np.int16)]
     assert len(levels[0]) > 2 * scans.CHUNK
-    if not empty:
+    if empty:
+        levels[0][-1, 1] = 1  # which comes out only if the runs before it have their lengths
+    else:
         levels[0][::7, [0, 3, 9]] = 2
         levels[0][::3, 5] = -1
-    for plan in scans.plans([scans.chunks(levels[0])]):
+    for plan in scans.plans(scans.parted(levels, (8000, 8 * rows))):
         check(plan, levels, 8000, 8 * rows)
 
 
 def test_one_table_for_several_scans_where_that_is_smaller() -> None:
-    few, alike, unlike = (np.zeros((count, 64), np.int16) for count in (8, 4000, 4000))
-    few[::3, 1] = alike[::3, 1] = 1
-    unlike[:, 1:] = 30
-    for other, shared in ((few, True), (alike, True), (unlike, False)):
-        sequential, _ = scans.plans([scans.chunks(each) for each in (alike, other, few)])
-        assert set(sequential.tables[0]) == {0, 1}
-        assert (1 not in sequential.tables[1]) == shared
+    few, alike, unlike = (np.zeros((count, 256), np.int64) for count in (2, 2, 2))
+    few[:, 1] = 3
+    alike[:, :9] = 400
+    unlike[:, 100:109] = 400
+    for other, groups in ((few, 1), (alike, 1), (unlike, 2)):
+        found = scans.grouped([alike[0], other[0], few[1]])
+        assert len(found) == groups
+        assert [first for first, _ in found] == [0, 1][:groups]
+        np.testing.assert_array_equal(sum(counts for _, counts in found), alike[0] + other[0] + few[1])
+    assert scans.grouped([np.zeros(256, np.int64), few[0]])[0][0] == 1  # one without symbols needs none
+
+
+def test_luma_beyond_an_edge_costs_no_dc_step() -> None:
+    blocks = np.arange(1, 16)[:, None] * np.ones(64, np.int16)  # 3 rows, 5 columns
+    turns = scans.squares(blocks, 3, 5)
+    assert turns[..., 0].tolist() == [
+        [1, 2, 6, 7],
+        [3, 4, 8, 9],
+        [5, 5, 10, 10],
+        *([11, 12, 12, 12], [13, 14, 14, 14], [15, 15, 15, 15]),
+    ]
+    assert (turns[..., 1] > 0).sum() == 15
+
+
+@pytest.mark.parametrize(("name", "step", "lows"), [("chelsea", 3, [3, 3]), ("chelsea", 8, [0, 0]), ("coins", 8, [3])])
+def test_ac_levels_are_split_and_their_low_bits_left_for_later_where_that_is_smaller(
+    name: str, step: int, lows: list[int]
+) -> None:
+    picture = Image.fromarray(getattr(data, name)()).convert("L").crop((0, 0, 256, 256))
+    parts = scans.parted([jpeg.quantised(np.array(picture), jpeg.tables_at(step, ())[0], 1.0, None, 2)], (256, 256))
+    whole = scans.planned([Scan((0,), 0, 0), Scan((0,), 1, 63)], True, parts)
+    *_, found = scans.plans(parts)
+    assert found.bits < 0.98 * whole.bits
+    assert [scan.low for scan in found.scans if scan.first and not scan.high] == lows
+
+
+def test_empty_blocks_on_end_are_one_code() -> None:
+    levels = np.zeros((1600, 64), np.int16)
+    levels[::400, 1] = 1
+    sequential, progressive = scans.plans(scans.parted([levels], (320, 320)))
+    # 1,600 ends of a bit and a DC step of a bit each, or eight codes.
+    assert sequential.bits > 2 * 1600 and progressive.bits < 1600 + 8 * (2 * (10 + 4 + 17) + 20)
+
+
+def test_scans_end_with_ones() -> None:
+    for count in range(1, 9):
+        end = scans.Codes(*(np.array([number]) for number in (0, -1, 0, count)))
+        (byte,) = scans.packed(iter([iter([end])]), np.zeros(512, np.int64), np.zeros(512, np.int64))
+        assert byte == 255 >> count
 
 
 def lengths_of(*counts: int) -> list[int]:
@@ -171,32 +221,29 @@ def test_files_are_smaller_than_pillows_of_the_same_levels(planes: int, step: in
     pixels = jpeg.samples(data)
     picture = Image.fromarray(pixels[..., 0]) if planes == 1 else Image.frombytes("YCbCr", (200, 120), pixels.tobytes())
     tables = [table.tolist() for table in jpeg.tables_at(step, ())[: planes // 2 + 1]]
+    parts = scans.parted(told(data), (200, 120))
+    ours = [scans.written(plan, parts, (200, 120), TABLES[: planes // 2 + 1]) for plan in scans.plans(parts)]
     for progressive in (False, True):
         file = io.BytesIO()
-        picture.save(
-            file, "JPEG", qtables=tables, optimize=True, progressive=progressive, subsampling=2 if planes == 3 else -1
-        )
+        options = {"optimize": True, "progressive": progressive, "subsampling": 2 if planes == 3 else -1}
+        picture.save(file, "JPEG", qtables=tables, **options)
         theirs = file.getvalue()
         same = [(one == other).mean() for one, other in zip(told(data), told(theirs), strict=True)]
         assert min(same) > 0.99
         assert len(data) < len(theirs) - 18  # of which JFIF's segment has 18
+        # Colour in one scan has one table: that is for small files.
+        assert len(ours[progressive]) < len(theirs) - 10 or (planes == 3 and not progressive)
 
 
 @pytest.mark.parametrize("planes", [1, 3])
 @pytest.mark.parametrize("step", [2, 25])
 def test_other_decoders_show_the_same(planes: int, step: int) -> None:
-    source = image(75, 133, planes)
-    levels = [
-        jpeg.quantised(plane, jpeg.tables_at(step, ())[min(index, 1)], 1.0, None, 1)
-        for index, plane in enumerate([source[..., 0], *(jpeg.halve(source[..., plane]) for plane in range(1, planes))])
-    ]
-    for plan in scans.plans([scans.chunks(each) for each in levels]):
-        data = scans.written(
-            plan,
-            [scans.chunks(each) for each in levels],
-            (133, 75),
-            jpeg.tables_at(step, ())[: planes // 2 + 1, jpeg.ZIGZAG],
-        )
+    source, tables, size = image(75, 133, planes), jpeg.tables_at(step, ())[: planes // 2 + 1], (133, 75)
+    components = [source[..., 0], *(jpeg.halve(source[..., plane]) for plane in range(1, planes))]
+    levels = [jpeg.quantised(plane, tables[min(index, 1)], 1.0, None, 1) for index, plane in enumerate(components)]
+    parts = scans.parted(levels, size)
+    for plan in scans.plans(parts):
+        data = scans.written(plan, parts, size, tables[:, jpeg.ZIGZAG])
         shown = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
         theirs = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1].astype(int)
         assert np.abs(shown - theirs).max() <= 1

@@ -46,7 +46,7 @@ class Tried(NamedTuple):
 
     data: bytes
     image: np.ndarray
-    """Decoded, chroma's samples repeated: uint8 (H, W, C)."""
+    """Decoded, in whole blocks, chroma's samples repeated: uint8 (H, W, C)."""
     errors: np.ndarray
     """Squared, in levels, summed over the picture's pixels in the place of each of the image's: (H, W)."""
     slope: np.ndarray
@@ -78,6 +78,7 @@ class Suit:
         self.view, self.step, self.scale, self.shapes, self.written = view, step, scale, shapes, written
         self.bit = WEIGHT * step**2 * STEEP[scale]
         """The error that a bit is worth."""
+        self.extent = jpeg.size(data)
         self.random, self.share = np.random.default_rng(0), 1.0
         self.first = self.best = self.tried(data)
         height, width = self.best.image.shape[:2]
@@ -119,12 +120,14 @@ class Suit:
 
     def coded(self, image: np.ndarray, price: float, moved: np.ndarray) -> bytes:
         """A file of an image that has changed in some parts; bits are worth so much more than usually there."""
-        return self.written(jpeg.recode(image, self.step, self.shapes, price, moved))
+        return self.written(jpeg.recode(image, self.extent, self.step, self.shapes, price, moved))
 
     def tried(self, data: bytes, sloped: bool = True) -> Tried:
         """A file, decoded and seen."""
-        seen = self.view(unit(jpeg.decode(data)[0]), sloped)
-        return Tried(data, jpeg.samples(data), 255**2 * seen.errors, 255 * seen.slope)
+        seen, image = self.view(unit(jpeg.decode(data)[0]), sloped), jpeg.samples(data)
+        beyond = [(0, whole - extent) for whole, extent in zip(image.shape, seen.errors.shape, strict=False)]
+        errors, slope = np.pad(seen.errors, beyond), np.pad(seen.slope, [*beyond, (0, 0)])
+        return Tried(data, image, 255**2 * errors, 255 * slope)
 
     def change(self, new: Tried, old: Tried, price: float) -> np.ndarray:
         """What becomes of parts, in bits, from one file to another."""

@@ -84,19 +84,23 @@ def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
     multipliers of the step (1 or 2, 64) in row order, for luma and chroma, or none. Raises CodecError for a size
     that JPEG cannot hold.
     """
-    return recode(image, step, shapes, 1.0, None)
-
-
-def recode(image: np.ndarray, step: float, shapes: Shapes, price: float, moved: np.ndarray | None) -> bytes:
-    """encode() of an image that was decoded and has changed in some parts: all others are coded as they were, but for
-    what a decoder clips or cuts off.
-
-    price: by how much more than usually bits are worth; moved: bool (ceil(H / 16), ceil(W / 16)), those parts, or all.
-    """
-    height, width, planes = image.shape
-    tables = tables_at(step, shapes)
+    height, width, _ = image.shape
     if max(height, width) > LARGEST:
         raise TooLargeError(f"JPEG holds at most {LARGEST} pixels a side, and this image has {width}x{height}")
+    return recode(image, (width, height), step, shapes, 1.0, None)
+
+
+def recode(
+    image: np.ndarray, extent: tuple[int, int], step: float, shapes: Shapes, price: float, moved: np.ndarray | None
+) -> bytes:
+    """encode() of an image that samples() gave and that has changed in some parts: others are coded as they were, but
+    for blocks that a decoder clips, half blocks of chroma at an edge, and, below steps of 8, the rounding of samples.
+
+    extent: width and height that the file is to have. price: by how much more than usually bits are worth; moved: bool
+    (ceil(H / 16), ceil(W / 16)), those parts, or all.
+    """
+    height, _, planes = image.shape
+    tables = tables_at(step, shapes)
     levels: list[list[np.ndarray]] = [[] for _ in range(planes)]
     for top in range(0, height, STRIP):
         strip = image[top : top + STRIP]
@@ -105,7 +109,7 @@ def recode(image: np.ndarray, step: float, shapes: Shapes, price: float, moved: 
         for plane in range(1, planes):
             levels[plane].append(quantised(halve(strip[..., plane]), tables[1], price, here, 1))
     used = tables[: planes // 2 + 1, ZIGZAG]
-    return scans.write([np.concatenate(strips) for strips in levels], (width, height), used)
+    return scans.write([np.concatenate(levels.pop(0)) for _ in range(planes)], extent, used)
 
 
 def bits(image: np.ndarray, step: float, shapes: Shapes) -> np.ndarray:
@@ -139,13 +143,17 @@ def decode(data: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def samples(data: bytes) -> np.ndarray:
-    """The image of a file of encode()'s, with every sample of chroma four times, not smoothed as decoders enlarge it.
+    """The image of a file of encode()'s in whole blocks, of luma, with every sample of chroma four times, not smoothed
+    as decoders enlarge it.
 
     At half its size libjpeg gives chroma as it is stored.
     """
+    frame = next(start + 5 for marker, start, _ in segments(data) if marker in (scans.SOF0, scans.SOF2))
+    whole = (min(LARGEST, -(-extent // 8) * 8) for extent in struct.unpack_from(">HH", data, frame))
+    data = data[:frame] + struct.pack(">HH", *whole) + data[frame + 4 :]
     image = decode(data)[0]
     height, width, planes = image.shape
-    if planes == 3 and min(height, width) > 1:
+    if planes == 3:
         with opened(data) as picture:
             picture.draft("YCbCr", (width // 2, height // 2))
             stored = np.asarray(picture)
@@ -239,8 +247,7 @@ def opened(data: bytes) -> Iterator[JpegImageFile]:
 
 def embed(data: bytes, envelope: bytes) -> bytes:
     """The file with an APP11 segment behind SOI that holds "Co" and the envelope."""
-    payload = SIGNATURE + envelope
-    return data[:2] + struct.pack(">BBH", 0xFF, APP11, len(payload) + 2) + payload + data[2:]
+    return data[:2] + scans.segment(APP11, SIGNATURE + envelope) + data[2:]
 
 
 def extract(data: bytes) -> bytes | None:

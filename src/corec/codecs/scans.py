@@ -1,8 +1,11 @@
 """JPEG files of quantised coefficients: scans, and Huffman tables made for them (ITU-T T.81, annexes F, G and C).
 
-A scan holds one component. So DC levels are told from those of the block to the left, where a scan of all components
-goes through luma's blocks in squares of four; and all scans can use the same table, which is written anew where that
-pays. Of the orders that are tried, one after the other and progressive, the one of fewest bits becomes the file.
+Of two orders that of fewest bits becomes the file: all that belongs to a block in one place, or progressive. In the
+latter luma has scans of its own, so that DC levels are told from those of the block to the left; where luma and chroma
+take turns its blocks come in squares of four. All scans use the same table, which is written anew where that pays.
+
+Colour in three scans of all that belongs to a block would often be smaller yet, but decoders of the image crate that
+many Rust programs use make stripes of that (zune-jpeg 0.5.15).
 """
 
 import heapq
@@ -19,7 +22,7 @@ SAMPLED = 4
 """Chunks of a component that are looked at for an order of scans."""
 LONGEST_CODE = 16
 HEADER = 8 * 10
-"""Bits of a scan's header."""
+"""Bits of a scan's header, of one component."""
 SPLITS = (2, 5, 8, 12, 18)
 """Last coefficients of the lower of two bands that are tried."""
 AC = 256
@@ -31,13 +34,15 @@ LOWEST = 3
 JUMP = 16
 """Zeros that have a symbol of their own."""
 ORDER, TURN, END = 1024, 8, 1000
-"""What a scan is coded of is sorted by block, level that is coded in it, and jump; last comes a block's end."""
+"""What a scan is coded of is sorted by block, level that is coded in it (at most 63), and jump (at most 3, with what
+follows each); last comes a block's end, with what follows it."""
 
 
 class Scan(NamedTuple):
-    """Some bits of one component's coefficients, of the zigzag order from first to last."""
+    """Some bits of components' coefficients, of the zigzag order from first to last; AC ones, if progressive, of one
+    component's."""
 
-    component: int
+    components: tuple[int, ...]
     first: int
     last: int
     high: int = 0
@@ -52,21 +57,25 @@ class Codes(NamedTuple):
     order: np.ndarray
     symbols: np.ndarray
     bits: np.ndarray
-    counts: np.ndarray
-    """Of these bits."""
+    widths: np.ndarray
+    """How many bits."""
 
 
 class Chunk(NamedTuple):
-    """Some blocks of a component, one after the other."""
+    """Some blocks of a scan, one after the other."""
 
     steps: np.ndarray
-    """What DC levels differ by from those before (B,)."""
+    """What DC levels differ by from those before of their component (B,)."""
     block: np.ndarray
     """Of AC levels that are not 0, in their order, the block (N,),"""
     place: np.ndarray
     """the place in zigzag order, from 1 (N,),"""
     level: np.ndarray
     """and what they are (N,)."""
+
+
+Parts = dict[tuple[int, ...], list[Chunk]]
+"""An image's levels by the components of a scan."""
 
 
 class Planned(NamedTuple):
@@ -91,23 +100,61 @@ def write(levels: Sequence[np.ndarray], size: tuple[int, int], tables: np.ndarra
     levels: of each component, luma and maybe Cb and Cr at half size, int16 (B, 64) in zigzag order, its blocks row by
     row; size: width and height; tables: of luma and of chroma, whole numbers in 1..255 (1 or 2, 64) in zigzag order.
     """
-    components = [chunks(component) for component in levels]
-    return written(min(plans(components), key=lambda plan: plan.bits), components, size, tables)
+    parts = parted(levels, size)
+    return written(min(plans(parts), key=lambda plan: plan.bits), parts, size, tables)
 
 
-def plans(components: Sequence[Sequence[Chunk]]) -> Iterator[Planned]:
-    """The ways to code components that are tried: one after the other, and progressive."""
-    indices = range(len(components))
-    yield planned([Scan(index, 0, 63) for index in indices], False, components)
-    scans = [Scan(index, 0, 0) for index in indices]
-    for index in indices:
-        scans += ac_scans(index, components)
-    yield planned(scans, True, components)
+def parted(levels: Sequence[np.ndarray], size: tuple[int, int]) -> Parts:
+    """Components' levels and size, see write(), by the components of a scan."""
+    parts: Parts = {(index,): chunks(blocks, differences(blocks[:, 0])) for index, blocks in enumerate(levels)}
+    if len(levels) == 3:
+        parts[1, 2] = chunks(*taking_turns([blocks[:, None] for blocks in levels[1:]]))
+        if len(levels[0]) <= CHUNK:  # it pays for small images alone
+            columns, rows = (-(-extent // 8) for extent in size)
+            parts[0, 1, 2] = chunks(
+                *taking_turns([squares(levels[0], rows, columns), *(c[:, None] for c in levels[1:])])
+            )
+    return parts
 
 
-def ac_scans(index: int, components: Sequence[Sequence[Chunk]]) -> list[Scan]:
+def squares(blocks: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Luma's levels (rows * columns, 64) by squares (B, 4, 64): blocks beyond an edge have the DC level before them."""
+    inside = np.arange(rows * columns).reshape(rows, columns)
+    grid = np.pad(inside, [(0, rows % 2), (0, columns % 2)], constant_values=-1)
+    index = grid.reshape(len(grid) // 2, 2, -1, 2).transpose(0, 2, 1, 3).ravel()
+    taken = blocks[index]
+    taken[index < 0, 1:] = 0
+    before = np.maximum.accumulate(np.where(index < 0, 0, np.arange(len(index))))
+    taken[:, 0] = taken[before, 0]
+    return taken.reshape(-1, 4, 64)
+
+
+def taking_turns(components: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Levels (B, blocks a turn, 64) of components that take turns: blocks (N, 64) in that order, and their DC steps."""
+    steps = [differences(turns[..., 0].ravel()).reshape(turns.shape[:2]) for turns in components]
+    return np.concatenate(components, 1).reshape(-1, 64), np.concatenate(steps, 1).ravel()
+
+
+def differences(dc: np.ndarray) -> np.ndarray:
+    """What DC levels (B,) differ by from those before."""
+    return np.diff(dc.astype(np.int64), prepend=0)
+
+
+def plans(parts: Parts) -> Iterator[Planned]:
+    """The ways to code an image that are tried, in one scan and progressive."""
+    count = sum(len(components) == 1 for components in parts)
+    whole = tuple(range(count))
+    if whole in parts:
+        yield planned([Scan(whole, 0, 63)], False, parts)
+    scans = [Scan(components, 0, 0) for components in parts if components in ((0,), (1, 2))]
+    for index in range(count):
+        scans += ac_scans((index,), parts)
+    yield planned(scans, True, parts)
+
+
+def ac_scans(one: tuple[int], parts: Parts) -> list[Scan]:
     """A component's AC scans in a progressive file: how many bits are left for later ones, and where they are split."""
-    some = components[index][:: -(-len(components[index]) // SAMPLED)]
+    some = parts[one][:: -(-len(parts[one]) // SAMPLED)]
     known: dict[Scan, Tallied] = {}
 
     def price(scans: list[Scan]) -> int:
@@ -118,12 +165,12 @@ def ac_scans(index: int, components: Sequence[Sequence[Chunk]]) -> list[Scan]:
         tables = sum(cost(group) for _, group in grouped([scan.symbols[1] for scan in tallied]))
         return tables + sum(HEADER + scan.bits for scan in tallied)
 
-    best = whole = [Scan(index, 1, 63)]
+    best = whole = [Scan(one, 1, 63)]
     if price(whole) < SMALL:
         return whole
     for low in range(1, LOWEST + 1):
-        later = [Scan(index, 1, 63, bit, bit - 1) for bit in range(low, 0, -1)]
-        found = [Scan(index, 1, 63, 0, low), *later]
+        later = [Scan(one, 1, 63, bit, bit - 1) for bit in range(low, 0, -1)]
+        found = [Scan(one, 1, 63, 0, low), *later]
         if price(found) > price(best):
             break
         best = found
@@ -133,11 +180,11 @@ def ac_scans(index: int, components: Sequence[Sequence[Chunk]]) -> list[Scan]:
     return min(tried, key=price)
 
 
-def planned(scans: list[Scan], progressive: bool, components: Sequence[Sequence[Chunk]]) -> Planned:
+def planned(scans: list[Scan], progressive: bool, parts: Parts) -> Planned:
     """Scans with tables for them."""
     tables: list[dict[int, np.ndarray]] = [{} for _ in scans]
-    tallied = [tally(components[scan.component], scan, progressive) for scan in scans]
-    total = sum(HEADER + scan.bits for scan in tallied)
+    tallied = [tally(parts[scan.components], scan, progressive) for scan in scans]
+    total = sum(HEADER + 16 * (len(scan.components) - 1) for scan in scans) + sum(scan.bits for scan in tallied)
     for kind in range(2):
         for first, counts in grouped([scan.symbols[kind] for scan in tallied]):
             tables[first][kind] = code_lengths(counts)
@@ -186,9 +233,8 @@ def code_lengths(counts: np.ndarray) -> np.ndarray:
         weights = [-(-weight // 2) for weight in weights]
 
 
-def chunks(levels: np.ndarray) -> list[Chunk]:
-    """A component's levels (B, 64) in chunks."""
-    steps = np.diff(levels[:, 0].astype(np.int64), prepend=0)
+def chunks(levels: np.ndarray, steps: np.ndarray) -> list[Chunk]:
+    """Blocks (B, 64) and their DC steps (B,) in chunks."""
     return [
         Chunk(steps[start : start + CHUNK], *significant(levels[start : start + CHUNK]))
         for start in range(0, len(levels), CHUNK)
@@ -202,12 +248,12 @@ def significant(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return block.astype(np.int16), place.astype(np.int8), blocks[block, place]
 
 
-def tally(component: Sequence[Chunk], scan: Scan, progressive: bool) -> Tallied:
-    """What a scan of a component would take, but for its tables."""
+def tally(part: Sequence[Chunk], scan: Scan, progressive: bool) -> Tallied:
+    """What a scan of chunks would take, but for its tables."""
     symbols, bits = np.zeros(2 * AC, np.int64), 0
-    for chunk in component:
+    for chunk in part:
         for codes in coded(chunk, scan, progressive):
-            bits += int(codes.counts.sum())
+            bits += int(codes.widths.sum())
             if len(codes.symbols) and codes.symbols[0] >= 0:
                 symbols += np.bincount(codes.symbols, minlength=2 * AC)
     return Tallied(symbols.reshape(2, AC), bits)
@@ -216,8 +262,8 @@ def tally(component: Sequence[Chunk], scan: Scan, progressive: bool) -> Tallied:
 def coded(chunk: Chunk, scan: Scan, progressive: bool) -> Iterator[Codes]:
     """What a scan of a chunk is coded of, in no order."""
     if scan.first == 0:
-        counts = categories(chunk.steps)
-        yield Codes(ORDER * np.arange(len(counts)), counts, digits(chunk.steps, counts), counts)
+        widths = categories(chunk.steps)
+        yield Codes(ORDER * np.arange(len(widths)), widths, digits(chunk.steps, widths), widths)
     if scan.last:
         yield from ac(chunk, scan, progressive)
 
@@ -240,8 +286,8 @@ def ac(chunk: Chunk, scan: Scan, progressive: bool) -> Iterator[Codes]:
     nth = np.arange(len(index)) - (np.cumsum(jumps) - jumps)[index]
     yield symbols_alone(order[index] + 2 * nth, AC + 0xF0)
     values = np.where(chunk.level[within[fresh]] < 0, -size[fresh], size[fresh])
-    counts = categories(values)
-    yield Codes(order + 2 * jumps, AC + 16 * (runs % JUMP) + counts, digits(values, counts), counts)
+    widths = categories(values)
+    yield Codes(order + 2 * jumps, AC + 16 * (runs % JUMP) + widths, digits(values, widths), widths)
 
     # One bit for each of the others, behind the code that passes it.
     if scan.high:
@@ -251,7 +297,7 @@ def ac(chunk: Chunk, scan: Scan, progressive: bool) -> Iterator[Codes]:
         same = np.append(begun, -1)[ahead] == block
         later = np.roll(np.append(begun, -1), 1)[ahead] == block
         before = np.where(later, np.roll(np.append(passed, 0), 1)[ahead], 0)
-        nth = np.minimum((zeros[known] - before) // JUMP, np.append(jumps, 0)[ahead])
+        nth = (zeros[known] - before) // JUMP
         order = np.where(same, np.append(order, 0)[ahead] + 2 * nth + 1, ORDER * block + END + 1)
         yield Codes(order, np.full(len(order), -1), size[known] & 1, np.ones(len(order), np.int64))
 
@@ -262,8 +308,8 @@ def ac(chunk: Chunk, scan: Scan, progressive: bool) -> Iterator[Codes]:
     if progressive:
         begins = np.flatnonzero((np.diff(ends, prepend=-2) > 1) | (last[ends] > 0))
         runs = np.diff(begins, append=len(ends))
-        counts = categories(runs) - 1
-        yield Codes(ORDER * ends[begins] + END, AC + 16 * counts, runs - (1 << counts), counts)
+        widths = categories(runs) - 1
+        yield Codes(ORDER * ends[begins] + END, AC + 16 * widths, runs - (1 << widths), widths)
     else:
         yield symbols_alone(ORDER * ends + END, AC)
 
@@ -285,28 +331,29 @@ def categories(values: np.ndarray) -> np.ndarray:
     return np.frexp(np.abs(values))[1].astype(np.int64)
 
 
-def digits(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def digits(values: np.ndarray, widths: np.ndarray) -> np.ndarray:
     """The bits that tell values of known categories: of negative ones those of one less."""
-    return np.where(values < 0, values + (1 << counts) - 1, values)
+    return np.where(values < 0, values + (1 << widths) - 1, values)
 
 
-def written(plan: Planned, components: Sequence[Sequence[Chunk]], size: tuple[int, int], tables: np.ndarray) -> bytes:
+def written(plan: Planned, parts: Parts, size: tuple[int, int], tables: np.ndarray) -> bytes:
     """The file of a plan: see write()."""
-    count = len(components)
-    parts = [SOI, segment(DQT, b"".join(bytes([number, *table]) for number, table in enumerate(tables.tolist())))]
+    count = sum(len(components) == 1 for components in parts)
+    file = [SOI, segment(DQT, b"".join(bytes([number, *table]) for number, table in enumerate(tables.tolist())))]
     layout = [(1, 0x22 if count == 3 else 0x11, 0), (2, 0x11, 1), (3, 0x11, 1)][:count]
     frame = struct.pack(">BHHB", 8, *reversed(size), count) + b"".join(map(bytes, layout))
-    parts.append(segment(SOF2 if plan.progressive else SOF0, frame))
+    file.append(segment(SOF2 if plan.progressive else SOF0, frame))
     codes = np.zeros((2, 2 * AC), np.int64)  # the codes in force, and their lengths
     for scan, fresh in zip(plan.scans, plan.tables, strict=True):
         for kind, lengths in fresh.items():
             codes[:, AC * kind : AC * (kind + 1)] = huffman_codes(lengths), lengths
         if fresh:
-            parts.append(segment(DHT, b"".join(table_of(kind, lengths) for kind, lengths in fresh.items())))
-        parts.append(segment(SOS, bytes([1, scan.component + 1, 0, scan.first, scan.last, 16 * scan.high + scan.low])))
-        coding = (coded(chunk, scan, plan.progressive) for chunk in components[scan.component])
-        parts.append(packed(coding, *codes))
-    return b"".join([*parts, EOI])
+            file.append(segment(DHT, b"".join(table_of(kind, lengths) for kind, lengths in fresh.items())))
+        told = b"".join(bytes([index + 1, 0]) for index in scan.components)
+        last = bytes([scan.first, scan.last, 16 * scan.high + scan.low])
+        file.append(segment(SOS, bytes([len(scan.components)]) + told + last))
+        file.append(packed((coded(chunk, scan, plan.progressive) for chunk in parts[scan.components]), *codes))
+    return b"".join([*file, EOI])
 
 
 def segment(marker: int, payload: bytes) -> bytes:
@@ -345,8 +392,8 @@ def packed(scan: Iterator[Iterator[Codes]], codes: np.ndarray, lengths: np.ndarr
         order = np.argsort(some.order, kind="stable")
         some = Codes(*(part[order] for part in some))
         told = some.symbols >= 0
-        behind = np.where(told, codes[some.symbols], 0) << some.counts | some.bits
-        width = np.where(told, lengths[some.symbols], 0) + some.counts
+        behind = np.where(told, codes[some.symbols], 0) << some.widths | some.bits
+        width = np.where(told, lengths[some.symbols], 0) + some.widths
         behind, width = np.append(held, behind), np.append(count, width)
         stop = np.cumsum(width)
         start = stop - width
