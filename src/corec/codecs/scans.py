@@ -1,4 +1,4 @@
-"""JPEG files of quantised coefficients: scans, and Huffman tables made for them (ITU-T T.81, annexes F, G and C).
+"""JPEG files of quantised coefficients: their scans (ITU-T T.81, annexes B, F and G).
 
 Of two orders that of fewest bits becomes the file: all that belongs to a block in one place, or progressive. In the
 latter luma has scans of its own, so that DC levels are told from those of the block to the left; where luma and chroma
@@ -8,19 +8,19 @@ Colour in three scans of all that belongs to a block would often be smaller yet,
 many Rust programs use make stripes of that (zune-jpeg 0.5.15).
 """
 
-import heapq
 import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from corec.codecs import huffman
+
 SOI, EOI, SOF0, SOF2, DHT, SOS, DQT = b"\xff\xd8", b"\xff\xd9", 0xC0, 0xC2, 0xC4, 0xDA, 0xDB
 CHUNK = (1 << 15) - 1
 """Blocks that are coded at a time: bounds the memory for large images. No run of blocks may be longer."""
 SAMPLED = 4
 """Chunks of a component that are looked at for an order of scans."""
-LONGEST_CODE = 16
 HEADER = 8 * 10
 """Bits of a scan's header, of one component."""
 SPLITS = (2, 5, 8, 12, 18)
@@ -97,8 +97,9 @@ class Tallied(NamedTuple):
 def write(levels: Sequence[np.ndarray], size: tuple[int, int], tables: np.ndarray) -> bytes:
     """The smallest file that is found.
 
-    levels: of each component, luma and maybe Cb and Cr at half size, int16 (B, 64) in zigzag order, its blocks row by
-    row; size: width and height; tables: of luma and of chroma, whole numbers in 1..255 (1 or 2, 64) in zigzag order.
+    levels: of each component, luma and maybe Cb and Cr at half size, int16 (B, 64) in zigzag order, as 8-bit samples
+    have them, its blocks row by row; size: width and height; tables: of luma and of chroma, whole numbers in 1..255
+    (1 or 2, 64) in zigzag order.
     """
     parts = parted(levels, size)
     return written(min(plans(parts), key=lambda plan: plan.bits), parts, size, tables)
@@ -162,7 +163,7 @@ def ac_scans(one: tuple[int], parts: Parts) -> list[Scan]:
             if scan not in known:
                 known[scan] = tally(some, scan, True)
         tallied = [known[scan] for scan in scans]
-        tables = sum(cost(group) for _, group in grouped([scan.symbols[1] for scan in tallied]))
+        tables = sum(price for _, _, price in grouped([scan.symbols[1] for scan in tallied]))
         return tables + sum(HEADER + scan.bits for scan in tallied)
 
     best = whole = [Scan(one, 1, 63)]
@@ -186,51 +187,28 @@ def planned(scans: list[Scan], progressive: bool, parts: Parts) -> Planned:
     tallied = [tally(parts[scan.components], scan, progressive) for scan in scans]
     total = sum(HEADER + 16 * (len(scan.components) - 1) for scan in scans) + sum(scan.bits for scan in tallied)
     for kind in range(2):
-        for first, counts in grouped([scan.symbols[kind] for scan in tallied]):
-            tables[first][kind] = code_lengths(counts)
-            total += cost(counts)
+        for first, counts, price in grouped([scan.symbols[kind] for scan in tallied]):
+            tables[first][kind] = huffman.code_lengths(counts)
+            total += price
     return Planned(progressive, scans, tables, total + 32 * sum(map(bool, tables)))
 
 
-def grouped(counted: list[np.ndarray]) -> list[tuple[int, np.ndarray]]:
-    """Which of the symbols of scans (256,) share a table, which goes on from one to the next: its first scan, and all
-    its symbols."""
-    groups: list[tuple[int, np.ndarray]] = []
+def grouped(counted: list[np.ndarray]) -> list[tuple[int, np.ndarray, int]]:
+    """Which of the symbols of scans (256,) share a table, which goes on from one to the next: its first scan, all its
+    symbols, and their cost."""
+    groups: list[tuple[int, np.ndarray, int]] = []
     for index, counts in enumerate(counted):
-        if groups and cost(groups[-1][1] + counts) <= cost(groups[-1][1]) + cost(counts):
-            groups[-1] = groups[-1][0], groups[-1][1] + counts
-        elif counts.any():
-            groups.append((index, counts))
+        if not counts.any():
+            continue
+        alone = huffman.cost(counts)
+        if groups:
+            first, others, before = groups[-1]
+            together = huffman.cost(others + counts)
+            if together <= before + alone:
+                groups[-1] = first, others + counts, together
+                continue
+        groups.append((index, counts, alone))
     return groups
-
-
-def cost(counts: np.ndarray) -> int:
-    """Bits of symbols (256,) by a table of their own, and of that table."""
-    lengths = code_lengths(counts)
-    return int(counts @ lengths + 8 * (17 + np.count_nonzero(lengths)))
-
-
-def code_lengths(counts: np.ndarray) -> np.ndarray:
-    """Lengths of a Huffman code for symbols by how often they occur (256,); 0 for those that do not."""
-    lengths = np.zeros(256, np.int64)
-    used = np.flatnonzero(counts)
-    weights = counts[used].tolist()
-    while True:
-        # One code more, of the longest: that of ones alone may not be used.
-        heap: list[tuple[int, int, tuple[int, ...]]] = [
-            (weight, index, (index,)) for index, weight in enumerate([*weights, 0])
-        ]
-        heapq.heapify(heap)
-        depths = [0] * len(heap)
-        while len(heap) > 1:
-            (one, _, rarer), (other, index, common) = heapq.heappop(heap), heapq.heappop(heap)
-            for leaf in rarer + common:
-                depths[leaf] += 1
-            heapq.heappush(heap, (one + other, index + 512, rarer + common))
-        if max(depths) <= LONGEST_CODE:
-            lengths[used] = depths[:-1]
-            return lengths
-        weights = [-(-weight // 2) for weight in weights]
 
 
 def chunks(levels: np.ndarray, steps: np.ndarray) -> list[Chunk]:
@@ -346,9 +324,9 @@ def written(plan: Planned, parts: Parts, size: tuple[int, int], tables: np.ndarr
     codes = np.zeros((2, 2 * AC), np.int64)  # the codes in force, and their lengths
     for scan, fresh in zip(plan.scans, plan.tables, strict=True):
         for kind, lengths in fresh.items():
-            codes[:, AC * kind : AC * (kind + 1)] = huffman_codes(lengths), lengths
+            codes[:, AC * kind : AC * (kind + 1)] = huffman.codes(lengths), lengths
         if fresh:
-            file.append(segment(DHT, b"".join(table_of(kind, lengths) for kind, lengths in fresh.items())))
+            file.append(segment(DHT, b"".join(huffman.table(kind, lengths) for kind, lengths in fresh.items())))
         told = b"".join(bytes([index + 1, 0]) for index in scan.components)
         last = bytes([scan.first, scan.last, 16 * scan.high + scan.low])
         file.append(segment(SOS, bytes([len(scan.components)]) + told + last))
@@ -359,29 +337,6 @@ def written(plan: Planned, parts: Parts, size: tuple[int, int], tables: np.ndarr
 def segment(marker: int, payload: bytes) -> bytes:
     """A marker, the length of what follows, and that."""
     return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
-
-
-def in_order(lengths: np.ndarray) -> np.ndarray:
-    """Symbols that have a code, by its length."""
-    order = np.argsort(lengths, kind="stable")
-    return order[lengths[order] > 0]
-
-
-def table_of(kind: int, lengths: np.ndarray) -> bytes:
-    """A Huffman table of a class, as number 0 (T.81, B.2.4.2)."""
-    return bytes([16 * kind, *np.bincount(lengths, minlength=LONGEST_CODE + 1)[1:], *in_order(lengths)])
-
-
-def huffman_codes(lengths: np.ndarray) -> np.ndarray:
-    """The codes of these lengths (256,) (T.81, C.2)."""
-    codes = np.zeros(256, np.int64)
-    code = length = 0
-    for symbol in in_order(lengths):
-        code <<= int(lengths[symbol]) - length
-        length = int(lengths[symbol])
-        codes[symbol] = code
-        code += 1
-    return codes
 
 
 def packed(scan: Iterator[Iterator[Codes]], codes: np.ndarray, lengths: np.ndarray) -> bytes:
