@@ -170,5 +170,7 @@ def test_demo(run: Run) -> None:
     assert run("demo", "-o", "demo")[0] == 1
     status, out, err = run("demo", "-o", "fine", "--bpp", "9")
     assert (status, out, len(err)) == (1, [], 1) and "ask for fewer" in err[0]
+    status, out, err = run("demo", "-o", "fine", "--bpp", "0.00001")
+    assert (status, out, len(err)) == (1, [], 1) and "ask for more" in err[0]
     assert not Path("fine").exists()
     assert [run("demo", "-o", "fine", "--bpp", bpp)[0] for bpp in ("0", "inf", "nan")] == [2, 2, 2]

@@ -226,7 +226,7 @@ def test_integers_are_the_same_in_torch_in_onnx_runtime_and_in_int64(strength: f
     network.freeze()
     known = torch.randn(1, 13, 6, 9, generator=torch.Generator().manual_seed(1))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch's, about its own exporter
+        warnings.simplefilter("error")  # PyTorch's are about its own exporter
         data = to_onnx(network, known)
     assert len(narrowed(data, "whole")) < len(data) - 4000
     data = narrowed(data, "whole")

@@ -94,6 +94,23 @@ def test_an_empty_folder_is_an_error(run: Run) -> None:
     assert not Path("q").exists()
 
 
+def test_a_folder_that_cannot_be_read_leaves_the_others_be(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("p").mkdir()
+    photo(Path("a.png"))
+    listed = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if str(path) == "p":
+            raise PermissionError(13, "Permission denied", "p")
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    status, out, err = run("compress", "p", "a.png", "-o", "q")
+    assert (status, len(out), err) == (1, 1, ["corec: p: cannot be read: Permission denied"])
+    for command in (("evaluate", "p", "-o", "r"), ("train", "joint-jpeg-half-gray", "--data", "p", "-o", "r")):
+        assert run(*command) == (1, [], ["corec: p cannot be read: Permission denied"])
+
+
 def test_an_empty_folder_leaves_the_others_be(run: Run) -> None:
     Path("p").mkdir()
     photo(Path("a.png"))

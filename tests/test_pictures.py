@@ -1,10 +1,12 @@
 """Any picture is taken as its owner sees it, or refused in one line: the table in docs/pictures.md, row by row."""
 
 import io
+import os
 import struct
 import sys
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -478,6 +480,9 @@ def test_a_picture_is_what_it_says(pixels: np.ndarray) -> None:
 @pytest.mark.parametrize("planes", [(), (3,)])
 def test_written_files_are_lossless(suffix: str, planes: tuple[int, ...], tmp_path: Path) -> None:
     path, pixels = tmp_path / f"out.{suffix}", noise(9, 7, *planes)
+    if suffix == "pgm" and planes:
+        assert "gray" in refusal(lambda: write_picture(Picture(pixels), path))
+        return
     write_picture(Picture(pixels), path)
     back = read_picture(path).pixels
     assert np.array_equal(back if back.ndim == pixels.ndim else back[..., 0], pixels)
@@ -489,6 +494,14 @@ def test_written_jpeg_is_good_and_without_subsampling(tmp_path: Path) -> None:
     with Image.open(path) as image:
         assert image.format == "JPEG" and {row[1:3] for row in image.layer} == {(1, 1)}  # type: ignore[attr-defined]
     assert np.abs(read_picture(path).pixels.astype(int) - smooth()).mean() < 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("format", ["png", "webp", "tiff", "bmp", "ppm", "jpeg"])
+def test_a_full_disk_is_seen(format: str) -> None:
+    for picture in (Picture(noise(8, 8)), Picture(noise(300, 300))):  # less and more than encoders hand on at a time
+        told = refusal(partial(write_picture, picture, Path("/dev/full"), format), FileError)
+        assert told == "/dev/full cannot be written: No space left on device"
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:

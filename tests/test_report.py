@@ -24,6 +24,8 @@ from corec.evaluation.results import Results, curve, differences, finite, means,
 from corec.evaluation.rows import Measured, Row
 from corec.evaluation.tables import Table, markdown
 from corec.evaluation.targets import Target, target
+from corec.picture import read_picture
+from corec.pipeline import compress_picture
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("bjontegaard")
@@ -224,11 +226,14 @@ def test_an_anchor_that_has_no_file_so_small_has_no_figure(folder: Path, capsys:
 def test_a_picture_that_cannot_be_measured_is_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("RGBA", (40, 40), (9, 9, 9, 99)).save(folder / "clear.png")
     (folder / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    ours = compress_picture(read_picture(folder / "color.png"), codec="jpeg", model="plain", quality=50)
+    (folder / "ours.jpg").write_bytes(ours.data)
     assert evaluate(folder, "--models", "jpeg-best", "--anchors", "jpeg", "--match", "jpeg@30") == 0
     told = capsys.readouterr()
     assert "4 pictures" in told.out
     assert [line.split(" is left out: ")[0] for line in told.err.splitlines()] == [
         "corec: clear.png",
+        "corec: ours.jpg",
         "corec: torn.jpg",
     ]
     for path in folder.glob("*a*.png"):

@@ -134,7 +134,7 @@ def test_a_file_of_ours_is_sent_to_decompress() -> None:
 def test_other_files_are_refused() -> None:
     stream = io.BytesIO()
     Image.fromarray(picture(20, 20, False).pixels).save(stream, "PNG")
-    with pytest.raises(CodecError):
+    with pytest.raises(CodecError, match="restore repairs JPEG files, and this is none"):
         restore(stream.getvalue())
     with pytest.raises(CodecError, match="empty"):
         restore(b"")

@@ -19,7 +19,8 @@ from PIL import Image
 from torch import Tensor
 
 from corec.errors import RecipeError
-from corec.picture import read_picture
+from corec.picture import Picture, read_picture
+from corec.pipeline import compress_picture
 from corec.training import loop
 from corec.training.data import Photographs, cut
 from corec.training.loop import build, learning_rate, train
@@ -305,6 +306,10 @@ def test_unusable_data_is_a_clear_error(pictures: Path, tmp_path: Path) -> None:
             picture.save(folder / "a.png")
         with pytest.raises(RecipeError, match=r"no .*pictures"):
             train(replace(TINY, settings={**SETTINGS, "color": color}), folder, tmp_path / "run")
+    ours = compress_picture(Picture(np.zeros((40, 40), np.uint8)), codec="jpeg", model="plain", quality=50)
+    (tmp_path / "none" / "a.png").write_bytes(ours.data)
+    with pytest.raises(RecipeError, match=r"training picture .*a\.png: the file was written by Corec"):
+        train(TINY, tmp_path / "none", tmp_path / "run")
     (tmp_path / "none" / "a.png").write_bytes(b"not a picture")
     with pytest.raises(RecipeError, match=r"training picture .*a\.png"):
         train(TINY, tmp_path / "none", tmp_path / "run")

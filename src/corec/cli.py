@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ import typer
 from corec import __version__, listing, pipeline
 from corec.batch import Tell, complain, each, progress, told_of
 from corec.codecs import jpeg
-from corec.errors import CorecError, EnvelopeError, MissingExtraError
+from corec.errors import CorecError, MissingExtraError
 from corec.files import PICTURES, Job, aside, is_folder, plan, read_bytes
 from corec.picture import WRITTEN, read_picture, write_picture
 from corec.signals import ending
@@ -91,7 +91,9 @@ def compress(
         str | None,
         typer.Option(metavar="NAME", help="One of `corec models`, or a method. By default the best for each file."),
     ] = None,
-    quality: Annotated[float | None, typer.Option(metavar="Q", min=0, max=100, help="0 is smallest, 100 best.")] = None,
+    quality: Annotated[
+        float | None, typer.Option(metavar="Q", min=0, max=100, help="0 is smallest, 100 best. By default 50.")
+    ] = None,
     bpp: Annotated[float | None, typer.Option(metavar="B", min=0, help="At most so many bits per pixel.")] = None,
     size: Annotated[
         int | None, typer.Option("--bytes", metavar="N", min=1, help="At most so many bytes a file.")
@@ -113,7 +115,7 @@ def compress(
     """Write pictures as ordinary image files, small ones; or as .corec files, which only Corec opens.
 
     SRC: files, or folders with all pictures in and below them. DST: a file, or for several sources a
-    folder, which is made. One of --quality, --bpp and --bytes says how small.
+    folder, which is made. One of --quality, --bpp and --bytes may say how small.
     """
     if sum(wish is not None for wish in (quality, bpp, size)) > 1:
         raise typer.BadParameter("give one of --quality, --bpp and --bytes")
@@ -132,7 +134,7 @@ def compress(
 
     def work(job: Job, tell: Tell) -> dict[str, Any]:
         source = whole(job.source)
-        refuse_ours(source)
+        pipeline.refuse_ours(source)
         picture = read_picture(source, background)
         picture = picture.luma() if gray else picture
         made = pipeline.compress_picture(
@@ -362,16 +364,6 @@ def whole(source: Path) -> Path | bytes:
     """A file's path, or all that comes out of a pipe, which can be read only once. Raises FileError."""
     other = os.path.exists(source) and not os.path.isfile(source) and not os.path.isdir(source)
     return read_bytes(source) if other else source
-
-
-def refuse_ours(source: Path | bytes) -> None:
-    """Refuse to take what a viewer shows of a file that compress wrote, often half its size, for its picture.
-
-    Raises EnvelopeError.
-    """
-    with suppress(OSError):  # reading the picture tells
-        if pipeline.is_ours(source):
-            raise EnvelopeError("the file was written by Corec: decompress gives its picture")
 
 
 def codec_by_suffix(sources: list[Path], output: str) -> str | None:

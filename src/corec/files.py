@@ -54,10 +54,13 @@ def plan(
     jobs: dict[tuple[str, Path], Job] = {}
     others: list[Path] = []
     for source in sources:
-        found = below(source, endings, folder, others) if os.path.isdir(source) else [(source, Path(source.name))]
+        wrong = f"the folder has no file that ends in {', '.join(sorted(endings))}"
+        try:
+            found = below(source, endings, folder, others) if os.path.isdir(source) else [(source, Path(source.name))]
+        except OSError as error:
+            found, wrong = [], f"cannot be read: {error.strerror}"
         if not found:
-            empty = f"the folder has no file that ends in {', '.join(sorted(endings))}"
-            jobs[os.path.realpath(source), folder] = Job(source, folder, empty)
+            jobs[os.path.realpath(source), folder] = Job(source, folder, wrong)
         for path, name in found:
             target = folder / renamed(name, suffix, known)
             jobs.setdefault((os.path.realpath(path), target), Job(path, target))
@@ -83,13 +86,14 @@ def below(
 
     Hidden ones are left out, links to folders, and what is no ordinary file: a pipe would be waited for. So is a folder
     inside, apart_from: it holds what an earlier call has written. A folder that cannot be looked into is among the
-    files, so that reading it tells why, and so is a link that leads nowhere.
+    files, so that reading it tells why, and so is a link that leads nowhere. Raises OSError where that is the folder.
     """
     found: list[tuple[Path, Path]] = []
 
     def closed(error: OSError) -> None:
-        if (path := Path(error.filename)) != folder:
-            found.append((path, path.relative_to(folder)))
+        if (path := Path(error.filename)) == folder:
+            raise error
+        found.append((path, path.relative_to(folder)))
 
     for at, folders, names in os.walk(folder, onerror=closed):
         folders[:] = sorted(f for f in folders if f[0] != "." and not same(Path(at, f), apart_from))

@@ -140,11 +140,15 @@ def write_picture(picture: Picture, path: Path, format: str | None = None) -> No
         raise PictureError(
             f"{path} cannot be written: Corec writes {', '.join(_FORMATS)}, not {name or 'without suffix'}"
         )
+    if Path(path).suffix.lower() == ".pgm" and not picture.gray:
+        raise PictureError(f"{path} cannot be written: .pgm is for gray pictures, and this is in colour; write .ppm")
     kind, options = _FORMATS[name]
     try:
-        # Readable too: libtiff goes back to what it wrote.
-        with open(path, "w+b") as stream:
-            Image.fromarray(picture.pixels).save(stream, kind, **options)
+        # Not straight into the file: encoders that write to its descriptor do not see that a disk is full.
+        whole = io.BytesIO()
+        Image.fromarray(picture.pixels).save(whole, kind, **options)
+        with open(path, "wb") as stream:
+            stream.write(whole.getbuffer())
     except Exception as error:
         # Only the operating system numbers its errors: the rest is what a format cannot hold.
         wrong = FileError if isinstance(error, OSError) and error.errno else PictureError

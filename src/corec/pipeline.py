@@ -3,6 +3,7 @@
 import io
 import math
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
@@ -67,8 +68,8 @@ def compress(
     """An ordinary image file that holds a picture in about half the bytes.
 
     image: array (H, W), (H, W, 3) or (H, W, 4), uint8 or uint16, sRGB; or a PIL image. One of quality (0
-    to 100), bpp (bits per pixel of the picture) and size (bytes) may be given; a file is never larger than
-    bpp or size allow. codec: the model's, or "jpeg", if not said; "learned" writes a .corec file, which only Corec
+    to 100, by default 50), bpp (bits per pixel of the picture) and size (bytes) may be given; a file is never larger
+    than bpp or size allow. codec: the model's, or "jpeg", if not said; "learned" writes a .corec file, which only Corec
     opens. model: a name from corec.list_models() or list_learned(), or of a method, whose models are then chosen among;
     else the best for the picture. gray: keep only luma. background: the colour behind transparent pixels.
     effort: rounds, 0 to 100, in which a JPEG or .corec file is suited to its picture, each of them slow; if not said,
@@ -219,9 +220,9 @@ def restorer_of(data: bytes, name: str | None) -> Model:
     """
     if corec_file.accept(data):
         raise CodecError("restore repairs JPEG files, and this is Corec's own: decompress gives its picture")
-    container = codec_of(data)
-    if container.NAME != jpeg.NAME:
-        raise CodecError(f"restore repairs JPEG files, and this is {container.NAME}")
+    if not jpeg.accept(data):
+        kind = next((codec.NAME for codec in codecs() if codec.accept(data)), "none" if data else "empty")
+        raise CodecError(f"restore repairs JPEG files, and this is {kind}")
     if jpeg.extract(data) is not None:
         raise EnvelopeError("the file was written by Corec: decompress gives its picture")
     refuse_beyond_largest(*jpeg.size(data))
@@ -280,6 +281,16 @@ def is_ours(source: Path | bytes) -> bool:
             return corec_file.accept(start) or codec_of(start).extract(start + file.read()) is not None
         except CorecError:
             return False
+
+
+def refuse_ours(source: Path | bytes) -> None:
+    """Refuse to take what a viewer shows of a file that compress wrote, often half its size, for its picture.
+
+    Raises EnvelopeError.
+    """
+    with suppress(OSError):  # reading the picture tells
+        if is_ours(source):
+            raise EnvelopeError("the file was written by Corec: decompress gives its picture")
 
 
 def endings() -> dict[str, tuple[str, ...]]:

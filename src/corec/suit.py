@@ -35,9 +35,10 @@ DEARER = 10.0
 """Power of a file's share of its allowed size that is the price of a bit in the next round."""
 CHEAPEST, DEAREST = 0.7, 3.0
 """Of that price."""
-FITTINGS, STRICTEST = 6, 100.0
+FITTINGS, STRICTEST, FULL = 6, 100.0, 0.99
 """Files that are written to meet the size in the end, if the rounds made it too large: with all bits at a higher price,
-and with parts of the first file instead of those that save too little; and the highest price for that."""
+and with parts of the first file instead of those that save too little; the highest price for that; and the share of the
+size below which parts of the first file fill it."""
 Written = Callable[[bytes], bytes]
 
 
@@ -96,19 +97,23 @@ class Suit:
 
     def fitted(self, size: int) -> bytes:
         """The best file of at most so many bytes that is found now: the first one, at worst."""
+        everywhere = np.ones(self.parts, bool)
+
+        def mixed(price: float) -> bytes:
+            return self.mixed(self.best, self.first, price).data
+
         files = [self.best.data]
         if len(self.best.data) > size:
-            everywhere = np.ones(self.parts, bool)
-            files = [
-                self.fitting(size, lambda price: self.coded(self.best.image, price, everywhere), DEAREST),
-                self.fitting(size, lambda price: self.mixed(self.best, self.first, price).data, STRICTEST),
-            ]
+            dearer = self.fitting(size, lambda price: self.coded(self.best.image, price, everywhere), 1, DEAREST)
+            files = [dearer, self.fitting(size, mixed, 1, STRICTEST)]
+        elif len(self.best.data) < FULL * size:
+            files.append(self.fitting(size, mixed, 1 / STRICTEST, 1))
         tried = [self.first, *(self.tried(file, False) for file in files)]
         return min(tried, key=lambda one: one.error).data
 
-    def fitting(self, size: int, write: Callable[[float], bytes], dearest: float) -> bytes:
+    def fitting(self, size: int, write: Callable[[float], bytes], low: float, high: float) -> bytes:
         """What is written at about the lowest price of a bit at which it fits; the first file if nothing does."""
-        low, high, found = 1.0, dearest, self.first.data
+        found = self.first.data
         for _ in range(FITTINGS):
             price = (low * high) ** 0.5
             smaller = write(price)

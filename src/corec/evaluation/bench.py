@@ -29,6 +29,7 @@ from corec.evaluation.rows import ROWS, Finished, Measured, Row
 from corec.evaluation.targets import Target
 from corec.files import PICTURES, below, read_bytes
 from corec.picture import Picture, read_picture
+from corec.pipeline import refuse_ours
 from corec.runtime import available_threads
 
 Report = Callable[[Row, int, int], object]
@@ -124,7 +125,10 @@ def pictures_below(folder: Path, apart_from: Path | None = None) -> list[str]:
     """
     if not folder.is_dir():
         raise FileError(f"{folder} is no folder")
-    found = below(folder, PICTURES, apart_from or Path(os.devnull))
+    try:
+        found = below(folder, PICTURES, apart_from or Path(os.devnull))
+    except OSError as error:
+        raise FileError(f"{folder} cannot be read: {error.strerror}") from error
     images = sorted(name.as_posix() for _, name in found if not in_report(folder, name))
     if not images:
         raise FileError(f"there are no pictures in {folder}")
@@ -132,13 +136,14 @@ def pictures_below(folder: Path, apart_from: Path | None = None) -> list[str]:
 
 
 def taken(folder: Path, names: list[str], tell: Callable[[str], object]) -> list[str]:
-    """Those of some pictures that can be measured; of the others, transparent or damaged ones, it is told why not.
+    """Those of some pictures that can be measured; of others, transparent, damaged or Corec's own, it is told why not.
 
     Raises FileError if none is left.
     """
     kept = []
     for name in names:
         try:
+            refuse_ours(folder / name)
             read_picture(folder / name)
         except CorecError as error:
             tell(f"{name} is left out: {str(error).removeprefix(f'{folder / name}').lstrip(': ')}")

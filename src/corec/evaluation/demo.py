@@ -44,7 +44,7 @@ def run_demo(folder: Path, bpp: float, force: bool) -> tuple[Row, Row]:
     for name in (ORIGINAL, FILE, RESTORED, COMPARISON):
         check_target(folder / name, frozenset(), force)
     picture = photograph()
-    size = int(bpp * picture.width * picture.height / 8)
+    size = max(1, int(bpp * picture.width * picture.height / 8))
     try:
         quality, plain_data = jpegs.best(picture, size)
     except RateError as error:

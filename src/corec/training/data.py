@@ -12,6 +12,7 @@ from torch import Tensor
 from corec.errors import CorecError, RecipeError
 from corec.files import PICTURES, below
 from corec.picture import read_picture, resized
+from corec.pipeline import refuse_ours
 
 
 class Photographs:
@@ -26,7 +27,10 @@ class Photographs:
     def __init__(self, folder: Path, color: bool, hold_out: int = 20, reduce_above: int = 1000) -> None:
         if not folder.is_dir():
             raise RecipeError(f"{folder} is no folder")
-        found = below(folder, PICTURES, Path(os.devnull))
+        try:
+            found = below(folder, PICTURES, Path(os.devnull))
+        except OSError as error:
+            raise RecipeError(f"{folder} cannot be read: {error.strerror}") from error
         files = [path for path, _ in found]
         if not files:
             raise RecipeError(f"there are no pictures under {folder}")
@@ -81,6 +85,10 @@ class Photographs:
 
 def opened(path: Path, color: bool) -> Image.Image | None:
     """The picture of a file as RGB or luma, as compress reads it; None for a gray one where colour is asked for."""
+    try:
+        refuse_ours(path)
+    except CorecError as error:
+        raise RecipeError(f"the training picture {path}: {error}") from error
     try:
         picture = read_picture(path, "white")
     except CorecError as error:

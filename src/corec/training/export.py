@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import io
 import tempfile
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -272,7 +273,8 @@ def stored(
 def to_onnx(network: nn.Module, *sample: Tensor) -> bytes:
     """The network as ONNX with free height and width: "image" and, if the sample has two, "log_step" -> "result"."""
     axes = {"image": {2: "height", 3: "width"}, "result": {2: "out_height", 3: "out_width"}}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is checked: that the result is the network's
         path = Path(folder) / "network.onnx"
         torch.onnx.export(
             network,
