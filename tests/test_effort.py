@@ -16,7 +16,7 @@ from corec.learned.coder import bits_of
 from corec.models import Learned, learned, learned_named, model_named, models
 from corec.picture import Picture
 from corec.pipeline import compress_picture, decompress_picture
-from corec.suit import suited, view_of
+from corec.suit import FULL, Suit, suited, view_of
 
 RESIZED = "jpeg-gray-two-thirds", "jpeg-color-third"
 SUITED = [row.name for row in models() if row.slope and (not row.resized or row.name in RESIZED)]
@@ -46,6 +46,18 @@ def test_a_jpeg_file_is_no_larger_and_its_picture_nearer(name: str, height: int,
         assert errors[1] < 0.99 * errors[0]
         assert better.runs >= plain.runs + 8
         assert better.data == compress_picture(source, model=name, size=size, effort=8).data
+
+
+def test_a_file_that_rounds_left_small_is_filled_from_the_first() -> None:
+    model, source = model_named("jpeg-gray-full"), picture(96, 112, True)
+    data = wrap.write(source, model, 20.0)
+    suit = Suit(data, view_of(source, model, 20.0), 20.0, model.ratio, model.shapes)
+    suit.rounds(3, int(0.85 * len(data)))
+    small = suit.tried(suit.best.data, False)
+    assert len(small.data) < FULL * len(data)
+    filled = suit.tried(suit.fitted(len(data)), False)
+    assert len(small.data) < len(filled.data) <= len(data)
+    assert filled.error < min(small.error, suit.first.error)
 
 
 @pytest.mark.parametrize("name", [name for name in SUITED if not model_named(name).resized])
