@@ -88,7 +88,8 @@ def test_a_folder_that_cannot_be_looked_into_is_told_of(run: Run, monkeypatch: p
 def test_an_unknown_model_or_codec_is_said_once(run: Run) -> None:
     photo(Path("p/a.png"))
     photo(Path("p/b.png"))
-    for wish, expected in ((["--model", "nonsense"], 1), (["--codec", "nonsense"], 2), (["--bpp", "0"], 2)):
+    unknown = (["--model", "nonsense"], 1), (["--codec", "nonsense"], 2)
+    for wish, expected in (*unknown, (["--bpp", "0"], 2), (["--bpp", "inf"], 2)):
         status, out, err = run("compress", "p", "-o", "q", *wish)
         assert (status, out, len(err)) == (expected, [], 1)
 

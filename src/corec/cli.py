@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import sys
 from collections.abc import Collection, Iterator
@@ -119,8 +120,8 @@ def compress(
     """
     if sum(wish is not None for wish in (quality, bpp, size)) > 1:
         raise typer.BadParameter("give one of --quality, --bpp and --bytes")
-    if bpp == 0:
-        raise typer.BadParameter("--bpp must be above 0")
+    if bpp is not None and not 0 < bpp < math.inf:
+        raise typer.BadParameter("--bpp must be above 0, and a number")
     told = pipeline.codec_of_model(model) if codec is None else codec
     codec = (codec_by_suffix(sources, output) or "jpeg") if told is None else told
     suffixes = pipeline.endings()

@@ -52,8 +52,8 @@ class RateError(CorecError):
     @classmethod
     def too_small(cls, size: int, smallest: int) -> "RateError":
         """The error for a size that even the coarsest setting exceeds."""
-        message = f"{size} bytes are too few for this picture: the smallest size is {smallest} bytes"
-        return cls(message, smallest)
+        few = "1 byte is" if size == 1 else f"{size} bytes are"
+        return cls(f"{few} too few for this picture: the smallest size is {smallest} bytes", smallest)
 
 
 class RecipeError(CorecError):

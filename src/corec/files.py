@@ -44,7 +44,7 @@ def plan(
         return [Job(sources[0], Path(destination))], []
     folder = Path(destination)
     if os.path.exists(folder) and not os.path.isdir(folder):
-        raise FileError(f"{folder} is a file; several sources need a folder to go to")
+        raise FileError(f"{folder} is a file, where a folder is needed")
     if folder.suffix.lower() in FILES and not os.path.exists(folder) and not ends_in_slash(destination):
         raise FileError(
             f"several sources go into a folder, and {folder} looks like a file; write {folder}/ if it is none"

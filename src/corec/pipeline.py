@@ -268,7 +268,7 @@ def describe(data: Bytes) -> dict[str, Any]:
 def file_of(data: Bytes) -> bytes:
     """What a caller gives as a file's bytes. Raises CodecError for anything else."""
     if not isinstance(data, bytes | bytearray | memoryview):
-        raise CodecError(f"must be the bytes of a file, not {type(data).__name__}")
+        raise CodecError(f"what is read must be the bytes of a file, not {type(data).__name__}")
     return bytes(data)
 
 
