@@ -120,8 +120,8 @@ def compress(
     """
     if sum(wish is not None for wish in (quality, bpp, size)) > 1:
         raise typer.BadParameter("give one of --quality, --bpp and --bytes")
-    if bpp is not None and not 0 < bpp < math.inf:
-        raise typer.BadParameter("--bpp must be above 0, and a number")
+    if bpp is not None:
+        check_rate(bpp)
     told = pipeline.codec_of_model(model) if codec is None else codec
     codec = (codec_by_suffix(sources, output) or "jpeg") if told is None else told
     suffixes = pipeline.endings()
@@ -234,8 +234,7 @@ def demo(
     force: Force = False,
 ) -> None:
     """Show a photograph beside plain JPEG at the same bytes."""
-    if not 0 < bpp < float("inf"):
-        raise typer.BadParameter("--bpp must be a number above 0")
+    check_rate(bpp)
     with extra("demo"):
         from corec.evaluation.demo import COMPARISON, run_demo
     rows = run_demo(output, bpp, force)
@@ -365,6 +364,12 @@ def whole(source: Path) -> Path | bytes:
     """A file's path, or all that comes out of a pipe, which can be read only once. Raises FileError."""
     other = os.path.exists(source) and not os.path.isfile(source) and not os.path.isdir(source)
     return read_bytes(source) if other else source
+
+
+def check_rate(bpp: float) -> None:
+    """Refuse bits per pixel that are none."""
+    if not 0 < bpp < math.inf:
+        raise typer.BadParameter("--bpp must be a number above 0")
 
 
 def codec_by_suffix(sources: list[Path], output: str) -> str | None:

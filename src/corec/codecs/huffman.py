@@ -1,4 +1,4 @@
-"""Huffman codes as JPEG has them (ITU-T T.81, annexes C and K): of at most 16 bits, told by their lengths."""
+"""Huffman codes as JPEG has them (ITU-T T.81, annex C): of at most 16 bits, told by their lengths."""
 
 import heapq
 

@@ -30,7 +30,7 @@ PIXELS = LARGEST**2
 STEPS = (1.0, 255.0)
 TELLS_STEP = True
 
-APP11, SOS, EOI = 0xEB, 0xDA, 0xD9
+APP11 = 0xEB
 SIGNATURE = b"Co"
 MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """What begins a segment, or ends a scan."""
@@ -223,9 +223,9 @@ def refuse_many_scans(data: bytes) -> None:
     count, at = 0, 2
     while found := MARKER.search(data, at):
         at = found.end() + int.from_bytes(data[found.end() : found.end() + 2])
-        if found[0][1] == EOI:
+        if found[0][1] == scans.EOI:
             return
-        count += found[0][1] == SOS
+        count += found[0][1] == scans.SOS
         if count > SCANS:
             raise CodecError(f"the JPEG data has more than {SCANS} scans")
 
@@ -274,7 +274,7 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         if marker == 0xFF:  # fill byte
             at += 1
             continue
-        if marker == SOS:
+        if marker == scans.SOS:
             return
         if length < 2 or at + 2 + length > len(data):
             raise CodecError("the JPEG data is damaged: a segment is cut short")

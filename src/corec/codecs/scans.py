@@ -16,7 +16,7 @@ import numpy as np
 
 from corec.codecs import huffman
 
-SOI, EOI, SOF0, SOF2, DHT, SOS, DQT = b"\xff\xd8", b"\xff\xd9", 0xC0, 0xC2, 0xC4, 0xDA, 0xDB
+SOF0, SOF2, DHT, SOI, EOI, SOS, DQT = 0xC0, 0xC2, 0xC4, 0xD8, 0xD9, 0xDA, 0xDB
 CHUNK = (1 << 15) - 1
 """Blocks that are coded at a time: bounds the memory for large images. No run of blocks may be longer."""
 SAMPLED = 4
@@ -163,7 +163,7 @@ def ac_scans(one: tuple[int], parts: Parts) -> list[Scan]:
             if scan not in known:
                 known[scan] = tally(some, scan, True)
         tallied = [known[scan] for scan in scans]
-        tables = sum(price for _, _, price in grouped([scan.symbols[1] for scan in tallied]))
+        tables = sum(bits for _, _, bits in grouped([scan.symbols[1] for scan in tallied]))
         return tables + sum(HEADER + scan.bits for scan in tallied)
 
     best = whole = [Scan(one, 1, 63)]
@@ -187,9 +187,9 @@ def planned(scans: list[Scan], progressive: bool, parts: Parts) -> Planned:
     tallied = [tally(parts[scan.components], scan, progressive) for scan in scans]
     total = sum(HEADER + 16 * (len(scan.components) - 1) for scan in scans) + sum(scan.bits for scan in tallied)
     for kind in range(2):
-        for first, counts, price in grouped([scan.symbols[kind] for scan in tallied]):
+        for first, counts, bits in grouped([scan.symbols[kind] for scan in tallied]):
             tables[first][kind] = huffman.code_lengths(counts)
-            total += price
+            total += bits
     return Planned(progressive, scans, tables, total + 32 * sum(map(bool, tables)))
 
 
@@ -317,7 +317,10 @@ def digits(values: np.ndarray, widths: np.ndarray) -> np.ndarray:
 def written(plan: Planned, parts: Parts, size: tuple[int, int], tables: np.ndarray) -> bytes:
     """The file of a plan: see write()."""
     count = sum(len(components) == 1 for components in parts)
-    file = [SOI, segment(DQT, b"".join(bytes([number, *table]) for number, table in enumerate(tables.tolist())))]
+    file = [
+        bytes([0xFF, SOI]),
+        segment(DQT, b"".join(bytes([number, *table]) for number, table in enumerate(tables.tolist()))),
+    ]
     layout = [(1, 0x22 if count == 3 else 0x11, 0), (2, 0x11, 1), (3, 0x11, 1)][:count]
     frame = struct.pack(">BHHB", 8, *reversed(size), count) + b"".join(map(bytes, layout))
     file.append(segment(SOF2 if plan.progressive else SOF0, frame))
@@ -331,7 +334,7 @@ def written(plan: Planned, parts: Parts, size: tuple[int, int], tables: np.ndarr
         last = bytes([scan.first, scan.last, 16 * scan.high + scan.low])
         file.append(segment(SOS, bytes([len(scan.components)]) + told + last))
         file.append(packed((coded(chunk, scan, plan.progressive) for chunk in parts[scan.components]), *codes))
-    return b"".join([*file, EOI])
+    return b"".join([*file, bytes([0xFF, EOI])])
 
 
 def segment(marker: int, payload: bytes) -> bytes:
