@@ -118,6 +118,32 @@ def test_12_bit_tiff_is_not_dark() -> None:
     assert as_picture(image).pixels.tolist() == [[255, 128]]
 
 
+@pytest.mark.parametrize(("depth", "apart"), [(16, 2), (8, 2), (16, 1)])
+def test_deep_planes_one_after_the_other_are_refused(depth: int, apart: int) -> None:
+    size, samples = depth // 8, np.array([[10, 20], [30, 40], [50, 60]])  # two pixels by three planes
+    stored = (samples if apart == 2 else samples.T).astype(f"<u{size}").tobytes()
+    tags = [(256, 2), (257, 1), (259, 1), (262, 2), (277, 3), (278, 1), (284, apart)]
+    lists = [(258, [depth] * 3)]
+    lists += [(273, [8 + 2 * size * n for n in range(3)]), (279, [2 * size] * 3)] if apart == 2 else []
+    tags += [(273, 8), (279, 6 * size)] if apart == 1 else []
+    at = 8 + len(stored)
+    data, entries = b"II*\0" + struct.pack("<I", at + 12 * len(lists)) + stored, []
+    for number, (tag, values) in enumerate(lists):
+        entries.append((tag, 4, 3, at + 12 * number))
+        data += struct.pack("<3I", *values)
+    entries = sorted(entries + [(tag, 4, 1, value) for tag, value in tags])
+    data += struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    if apart == 2 and depth == 16:
+        assert "planes of 16 bits" in refusal(lambda: read_picture(data))
+    else:
+        assert read_picture(data).pixels.tolist() == [(samples.T >> depth - 8).tolist()]
+
+
+def test_levels_of_8_bits_with_a_sign_are_refused() -> None:
+    image = Image.fromarray(np.array([[1, 200]], np.uint8))
+    assert "with a sign" in refusal(lambda: read_picture(file_of(image, "TIFF", tiffinfo={339: 2})))
+
+
 def test_an_image_is_the_same_picture_every_time() -> None:
     gray_with_alpha = png(2, 16, 4, struct.pack(">4H", 0x1234, 0xFFFF, 0x8000, 0xFFFF))
     key = png(2, 16, 2, b"\x11\x12" * 3 + bytes(6), chunk(b"tRNS", b"\x11\x12" * 3))
@@ -201,7 +227,7 @@ def test_gray_stays_gray_on_gray() -> None:
     assert read_picture(file_of(image), "red").pixels.tolist() == [[[255, 0, 0], [100, 100, 100]]]
 
 
-@pytest.mark.parametrize("name", ["whitish", "#12", "", "#ff000080"])
+@pytest.mark.parametrize("name", ["whitish", "#12", "", "#ff000080", "rgb(256,0,0)", "hsl(0,200%,50%)"])
 def test_background_must_be_a_color(name: str) -> None:
     assert repr(name) in refusal(lambda: read_picture(file_of(Image.new("L", (1, 1))), name))
 

@@ -18,7 +18,7 @@ from PIL import ExifTags, Image, ImageColor, ImageFile
 from corec import color
 from corec.errors import CorecError, FileError, PictureError
 from corec.quiet import quiet
-from corec.samples import COLOR, GRAY, holds_gray, levels_of, scaled, stored_as
+from corec.samples import COLOR, GRAY, holds_gray, levels_of, refuse_misread, scaled, stored_as
 
 LARGEST = 500_000_000
 """Most pixels that a file may hold; above, it is taken for a decompression bomb."""
@@ -181,6 +181,8 @@ def _background(name: str | None) -> Color | None:
         return None
     try:
         color = ImageColor.getrgb(name)
+        if not 0 <= min(color) <= max(color) <= 255:
+            raise ValueError(color)
     except (ValueError, TypeError, AttributeError) as error:
         raise PictureError(f"the background {name!r} is no colour: white, #rrggbb or rgb(r, g, b)") from error
     if len(color) == 4 and color[3] < 255:
@@ -258,6 +260,7 @@ def _from_image(image: Image.Image, background: Color | None) -> Picture:
         raise PictureError(f"has {width} x {height} pixels; Corec reads up to {LARGEST // 1_000_000} megapixels")
     if image.format not in _STILL and getattr(image, "n_frames", 1) > 1:
         raise PictureError(f"has {image.n_frames} frames or pages; Corec takes one picture")  # type: ignore[attr-defined]
+    refuse_misread(image)
     stored = stored_as(image)
     if image.mode not in GRAY | COLOR:
         kind = "floating-point levels" if image.mode == "F" else f"pixels of kind {image.mode}"

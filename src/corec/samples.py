@@ -23,6 +23,17 @@ def holds_gray(image: Image.Image, stored: str) -> bool:
     return image.mode in GRAY or stored == "LA;16B"
 
 
+def refuse_misread(image: Image.Image) -> None:
+    """Raise PictureError for TIFF files that Pillow takes for others: planes apart of more than 8 bits, and samples of
+    8 bits with a sign."""
+    tags = getattr(image, "tag_v2", {})
+    depths, signs = (tags.get(tag, ()) for tag in (ExifTags.Base.BitsPerSample, ExifTags.Base.SampleFormat))
+    if tags.get(ExifTags.Base.PlanarConfiguration) == 2 and max(depths, default=8) > 8:
+        raise PictureError(f"has planes of {max(depths)} bits one after the other; store its pixels interleaved first")
+    if 2 in signs and max(depths, default=8) <= 8:
+        raise PictureError("has samples of 8 bits with a sign; convert it to 8 bits without first")
+
+
 def stored_as(image: Image.Image) -> str:
     """How the file packs its pixels, in Pillow's words ("RGB;16B").
 
