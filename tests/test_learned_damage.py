@@ -107,7 +107,7 @@ def test_the_largest_symbols_give_a_picture(symbol: int) -> None:
         assert read(data).pixels.shape[:2] == (60, 70)
 
 
-@pytest.mark.parametrize("size", [(2**32 - 1, 2**32 - 1), (30_000, 20_000), (0, 5), (500_000_001, 1)])
+@pytest.mark.parametrize("size", [(2**32 - 1, 2**32 - 1), (30_000, 20_000), (0, 5), (500_000_001, 1), (499_999_999, 1)])
 def test_absurd_sizes_are_refused_before_any_memory_is_taken(size: tuple[int, int]) -> None:
     describe(files()[0])  # what is loaded once is no matter of the file
     data = pack(Header(20, 0, *size), b"\x55" * 40)

@@ -60,7 +60,7 @@ def origin(data: bytes) -> tuple[Header, bytes, Learned]:
     model = learned_numbered(header.model)
     if not header.width * header.height:
         raise PictureError("the file is damaged: its picture has no pixels")
-    refuse_beyond_largest(header.width, header.height)
+    refuse_beyond_largest(padded(header.width), padded(header.height))
     if header.level >= len(tables_of(model).gain):
         raise CodecError(f"the file is damaged: model {model.name} has no level {header.level}")
     if header.gray and not model.color:
@@ -109,7 +109,7 @@ class Latents:
         self.both = looks_both_ways(self.tables, picture.height, picture.width)
         self.rounds = rounds
         self.progress = progress or (lambda share: None)
-        refuse_beyond_largest(picture.width, picture.height)
+        refuse_beyond_largest(padded(picture.width), padded(picture.height))
         constriction()  # if it is missing, that should not come to light behind all the work
         self.analysed: int | None = None
         """The level that values are for."""
@@ -282,7 +282,7 @@ def decoded(coded: bytes, header: Header, model: Learned, known: Tables) -> np.n
 
 def looks_both_ways(known: Tables, height: int, width: int) -> bool:
     """Whether a model of these tables can, and the picture is not very large."""
-    return len(known.transposed) > 0 and not very_large(height, width)
+    return len(known.transposed) > 0 and not very_large(padded(height), padded(width))
 
 
 def looking(model: Learned, part: str, known: Tables, both: bool) -> Net:
@@ -302,7 +302,12 @@ def tables_of(model: Learned) -> Tables:
 
 def shape_of(known: Tables, height: int, width: int) -> tuple[int, int, int]:
     """The latents' (N, h, w) of a picture."""
-    return known.gain.shape[1], -(-height // STRIDE), -(-width // STRIDE)
+    return known.gain.shape[1], padded(height) // STRIDE, padded(width) // STRIDE
+
+
+def padded(extent: int) -> int:
+    """Pixels along a side as the networks see it, whole latents: what time and memory are for."""
+    return -(-extent // STRIDE) * STRIDE
 
 
 def shown(image: np.ndarray) -> np.ndarray:
