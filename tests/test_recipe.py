@@ -73,3 +73,11 @@ def test_an_unknown_recipe_names_those_there_are(tmp_path: Path) -> None:
         read_recipe("joint-jpeg")
     with pytest.raises(RecipeError, match="cannot be read"):
         read_recipe(tmp_path)
+
+
+def test_a_folder_of_its_name_does_not_hide_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("restore-gray").mkdir()
+    assert read_recipe("restore-gray").name == "restore-gray"
+    with pytest.raises(RecipeError, match="no recipe"):
+        read_recipe("elsewhere/restore-gray")

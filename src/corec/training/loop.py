@@ -223,7 +223,8 @@ def prepare(run: Path, step: int) -> None:
         if kept != lines:
             path.write_text("".join(kept))
     except (OSError, ValueError, KeyError) as error:
-        raise RecipeError(f"the run folder {run} cannot be used: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise RecipeError(f"the run folder {run} cannot be used: {reason}") from error
 
 
 def forward(

@@ -54,12 +54,12 @@ class Recipe:
 
 
 def read_recipe(path: Path | str) -> Recipe:
-    """A recipe from a file, or by its name from those that come with Corec.
+    """A recipe from a file, or by its name alone from those that come with Corec.
 
     Raises RecipeError for an unknown name or key, a missing key, or a wrong type.
     """
     path = Path(path)
-    if not path.exists() and (RECIPES / f"{path.name}.toml").exists():
+    if not path.is_file() and path.name == str(path) and (RECIPES / f"{path.name}.toml").exists():
         path = RECIPES / f"{path.name}.toml"
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
