@@ -225,7 +225,7 @@ def test_a_model_that_does_not_fit_is_refused() -> None:
     for codec in ("", ["jpeg"]):
         with pytest.raises(CodecError, match="no codec"):
             compress(picture(9, 9, True).pixels, codec=codec)  # type: ignore[arg-type]
-    with pytest.raises(CodecError, match="effort must be a whole number"):
+    with pytest.raises(RateError, match="effort must be a whole number"):
         compress(picture(9, 9, True).pixels, effort=True)
 
 

@@ -6,7 +6,7 @@
         TooLargeError       a picture that a format cannot hold
       EnvelopeError         not a file of ours, or one from a Corec that knows more
       ModelError            a model that is unknown, retired, missing or altered
-      RateError             a size or quality that cannot be met
+      RateError             a size, quality or effort that cannot be met
       RecipeError           a recipe or training folder that cannot be used
       FileError             a source or destination that cannot be used
       MissingExtraError     an optional dependency that is not installed
@@ -43,7 +43,7 @@ class ModelError(CorecError):
 
 
 class RateError(CorecError):
-    """A size or quality that cannot be met; `smallest` is the least possible number of bytes, if known."""
+    """A size, quality or effort that cannot be met; `smallest` is the least possible number of bytes, if known."""
 
     def __init__(self, message: str, smallest: int | None = None) -> None:
         super().__init__(message)

@@ -115,16 +115,18 @@ def compress_picture(
     if bpp is not None:
         if not 0 < bpp < math.inf:
             raise RateError(f"bpp must be a number above 0, not {bpp}")
-        size = max(1, int(min(float(bpp), ANY) * picture.width * picture.height / 8))
+        size = max(1, int(float(min(bpp, ANY)) * picture.width * picture.height / 8))
     whole = isinstance(effort, Integral) and not isinstance(effort, bool)
     if effort is not None and not (whole and effort in range(MOST_EFFORT + 1)):
-        raise CodecError(f"effort must be a whole number in 0..{MOST_EFFORT}, not {effort}")
+        raise RateError(f"effort must be a whole number in 0..{MOST_EFFORT}, not {effort!r}")
     if quality is not None and not 0 <= quality <= 100:
         raise RateError(f"quality must lie in 0..100, not {quality}")
     if size is not None:
         if not size >= 1:
             raise RateError(f"size must be at least 1, a byte, not {size}")
         size = int(min(size, sys.maxsize))
+    if not isinstance(model, str | None):
+        raise ModelError(f"a model is given by its name, not as {type(model).__name__}")
     report = progress or (lambda share: None)
     codec = (codec_of_model(model) or jpeg.NAME) if codec is None else codec
     if not isinstance(codec, str) or codec not in endings():
@@ -133,7 +135,7 @@ def compress_picture(
         return compress_learned(picture, model, quality, size, effort, report)
     candidates = candidates_for(picture, codec, model)
     if effort and not any(row.slope for row in candidates):
-        raise CodecError(f"none of the models can suit {codec} files to their pictures: that takes no effort")
+        raise ModelError(f"none of the models can suit {codec} files to their pictures: that takes no effort")
     writer, known = Writer(report, usual_effort(picture) if effort is None else effort), None
     if size is None:
         full = next((row for row in candidates if row.scale == 1), candidates[0])
@@ -158,7 +160,7 @@ def usual_effort(picture: Picture) -> int:
 
 def step_at(quality: float) -> float:
     """The quantiser step of a quality, for every codec: 256 levels at 0, halved six times up to 4 at 100."""
-    return 256 * 2 ** (-6 * quality / 100)
+    return float(256 * 2 ** (-6 * float(quality) / 100))
 
 
 def compress_learned(
@@ -244,7 +246,12 @@ def restorer_of(data: bytes, name: str | None) -> Model:
 
 
 def describe(data: Bytes) -> dict[str, Any]:
-    """What a file of ours says of itself, without decoding its pixels. Raises CorecError."""
+    """What a file of ours says of itself, without decoding its pixels.
+
+    codec, model, number (the model's), width and height (of the picture, in pixels), bytes, and bpp. Of an ordinary
+    file also scale (picture over image, 1 to 3), compact_width and compact_height (of the image that viewers show), and
+    envelope_bytes; of a .corec file level (of the quantiser, 0 the coarsest) and header_bytes. Raises CorecError.
+    """
     data = file_of(data)
     if corec_file.accept(data):
         return learned.describe(data)

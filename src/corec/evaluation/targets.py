@@ -62,9 +62,9 @@ def target(name: str) -> Target:
     codec, _, setting = name.partition("@")
     try:
         value = float(setting)
-        codec_named(codec)
-        out_of_range = (codec == "jpeg" and value not in WHOLE) or (codec == "bpg" and value > COARSEST_QP)
-        if not 0 < value < math.inf or out_of_range:
+        finest, coarsest = codec_named(codec).STEPS
+        fits = {"jpeg": value in WHOLE, "bpg": value <= COARSEST_QP, "jpeg2000": value < math.inf}
+        if not (value > 0 and fits.get(codec, finest <= value <= coarsest)):
             raise ValueError(setting)
     except (ValueError, CodecError):
         raise RateError(
