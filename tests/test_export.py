@@ -50,6 +50,26 @@ def test_networks_for_several_codecs_are_as_many_models_of_the_same_files(tmp_pa
         assert decompress_picture(made.data).pixels.shape == (40, 51, 3)
 
 
+def test_networks_around_jpeg_are_a_model_for_jpeg_xl_too(tmp_path: Path, new_zoo: Path) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("torch")
+    pytest.importorskip("imagecodecs")
+    from corec.methods.joint import Method, Settings
+    from corec.training.export import export
+
+    settings = {"compact_width": 4, "widths": (4, 6, 8)}
+    save_run(tmp_path, "joint", settings, Method(Settings(**settings)))  # type: ignore[arg-type]
+    assert export(tmp_path, "jpeg-tiny", zoo=new_zoo) == {"jpeg-tiny": 1, "jxl-tiny": 2}
+    assert export(tmp_path, "other", zoo=new_zoo) == {"other": 3, "jxl-other": 4}
+    own, carried = model_named("jpeg-tiny"), model_named("jxl-tiny")
+    same = {"name": own.name, "number": own.number, "codec": own.codec}
+    assert replace(carried, **same) == own and carried.codec == "jxl"
+    source = picture(40, 51, gray=True)
+    files = [compress_picture(source, model=name, size=400, effort=2).data for name in ("jpeg-tiny", "jxl-tiny")]
+    assert max(map(len, files)) <= 400 and all(decompress_picture(file).width == 51 for file in files)
+    assert export(tmp_path, "jpeg-tiny", force=True, zoo=new_zoo) == {"jpeg-tiny": 5, "jxl-tiny": 6}
+
+
 def test_numbers_end_where_files_have_no_room(tmp_path: Path) -> None:
     def row(number: int) -> dict[str, object]:
         return {"name": "a", "number": number, "default": True, "compact": "c", "reconstruct": "r"}

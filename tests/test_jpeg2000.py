@@ -263,7 +263,6 @@ def test_k3_the_envelope_is_found_in_a_jp2_file(end: str) -> None:
         assert jpeg2000.accept(bare)
         assert jpeg2000.extract(bare) is None
         assert jpeg2000.extract(wanted) == ENVELOPE
-        assert jpeg2000.embed(bare, ENVELOPE) == wanted
         assert jpeg2000.size(wanted) == (40, 24)
         np.testing.assert_array_equal(jpeg2000.decode(wanted)[0], jpeg2000.decode(stream)[0])
         with Image.open(io.BytesIO(wanted)) as opened:

@@ -1,4 +1,4 @@
-"""A JPEG file that suits its picture: its image is moved to where the decoder's network makes less error.
+"""A file of JPEG's levels that suits its picture: its image is moved to where the decoder's network makes less error.
 
     round:  file -> decoded image -> network -> error, and its slope at every sample
             decoded image - slope / (2 curvature), coded again with the same tables -> another file
@@ -10,12 +10,12 @@ if it did on the whole, those after it are more careful.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from corec.codecs import jpeg
 from corec.codecs.base import Shapes
+from corec.codecs.registry import codec_named
 from corec.codecs.trellis import WEIGHT
 from corec.color import ycbcr_from_rgb
 from corec.models import Model
@@ -64,6 +64,7 @@ class Suit:
 
     def __init__(
         self,
+        codec: Any,
         data: bytes,
         view: Callable[[np.ndarray, bool], Seen],
         step: float,
@@ -71,15 +72,17 @@ class Suit:
         shapes: Shapes,
         written: Written = lambda data: data,
     ) -> None:
-        """data: by corec.codecs.jpeg, at a step and with such shapes, of a picture `scale` times as large as its image.
+        """codec: one that has recode(), bits() and samples(). data: by it, at a step and with such shapes, of a picture
+        `scale` times as large as its image.
 
         view: what is seen of a decoded image (H, W, C), in 0..1, with the slope if it is wanted. written: makes a whole
         file of one of the codec's.
         """
-        self.view, self.step, self.scale, self.shapes, self.written = view, step, scale, shapes, written
+        self.codec, self.view, self.written = codec, view, written
+        self.step, self.scale, self.shapes = step, scale, shapes
         self.bit = WEIGHT * step**2 * STEEP[scale]
         """The error that a bit is worth."""
-        self.extent = jpeg.size(data)
+        self.extent = codec.size(data)
         self.random, self.share = np.random.default_rng(0), 1.0
         self.first = self.best = self.tried(data)
         height, width = self.best.image.shape[:2]
@@ -125,18 +128,18 @@ class Suit:
 
     def coded(self, image: np.ndarray, price: float, moved: np.ndarray) -> bytes:
         """A file of an image that has changed in some parts; bits are worth so much more than usually there."""
-        return self.written(jpeg.recode(image, self.extent, self.step, self.shapes, price, moved))
+        return self.written(self.codec.recode(image, self.extent, self.step, self.shapes, price, moved))
 
     def tried(self, data: bytes, sloped: bool = True) -> Tried:
         """A file, decoded and seen."""
-        seen, image = self.view(unit(jpeg.decode(data)[0]), sloped), jpeg.samples(data)
+        seen, image = self.view(unit(self.codec.decode(data)[0]), sloped), self.codec.samples(data)
         beyond = [(0, whole - extent) for whole, extent in zip(image.shape, seen.errors.shape, strict=False)]
         errors, slope = np.pad(seen.errors, beyond), np.pad(seen.slope, [*beyond, (0, 0)])
         return Tried(data, image, 255**2 * errors, 255 * slope)
 
     def change(self, new: Tried, old: Tried, price: float) -> np.ndarray:
         """What becomes of parts, in bits, from one file to another."""
-        more, less = (jpeg.bits(one.image, self.step, self.shapes) for one in (new, old))
+        more, less = (self.codec.bits(one.image, self.step, self.shapes) for one in (new, old))
         return by_part(new.errors - old.errors) / self.bit + price * (more - less)
 
     def mixed(self, new: Tried, old: Tried, price: float) -> Tried:
@@ -158,9 +161,9 @@ def suited(data: bytes, picture: Picture, model: Model, step: float, size: int, 
 
     data: of the picture, by the model, at a step. counted is given every file that is written, and gives it back.
     """
-    envelope = jpeg.extract(data) or b""
-    view = view_of(picture, model, step)
-    suit = Suit(data, view, step, model.ratio, model.shapes, lambda file: counted(jpeg.embed(file, envelope)))
+    codec: Any = codec_named(model.codec)
+    envelope, view = codec.extract(data) or b"", view_of(picture, model, step)
+    suit = Suit(codec, data, view, step, model.ratio, model.shapes, lambda file: counted(codec.embed(file, envelope)))
     suit.rounds(rounds, size)
     return suit.fitted(size)
 
@@ -177,7 +180,7 @@ def view_of(picture: Picture, model: Model, step: float) -> View:
     picture = seen_by(model, picture)
     pixels = ycbcr_from_rgb(picture.pixels) if model.color else unit(picture.pixels[..., None])
     both = looks_both_ways(model, picture.height, picture.width)
-    log_step = told(jpeg.condition(step, model.shapes), model)
+    log_step = told(codec_named(model.codec).condition(step, model.shapes), model)
     exchanged = rows_as_columns if both else None
     network, slope = networks_behind(model)
     return View(pad(pixels, model.ratio), network, slope, log_step, model.ratio, exchanged, model.color)

@@ -19,12 +19,6 @@ def boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         at = stop
 
 
-def exchanged(data: bytes, start: int, stop: int, content: bytes) -> bytes:
-    """The file with other content in the box whose content is at start:stop, and the box's length to fit."""
-    grown = len(content) - (stop - start)
-    before = bytearray(data[:start])
-    if len(before) >= 16 and before[-16:-12] == b"\0\0\0\1":
-        before[-8:] = (int.from_bytes(before[-8:]) + grown).to_bytes(8)
-    elif any(before[-8:-4]):
-        before[-8:-4] = (int.from_bytes(before[-8:-4]) + grown).to_bytes(4)
-    return bytes(before) + content + data[stop:]
+def box(kind: bytes, content: bytes) -> bytes:
+    """A box of less than 4 GiB."""
+    return (8 + len(content)).to_bytes(4) + kind + content

@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 
 from corec.codecs.base import ENVELOPE_SIZES, Shapes, within_range
-from corec.codecs.boxes import boxes, exchanged
+from corec.codecs.boxes import boxes
 from corec.codecs.codestream import COD, COM, RAW, SIZ, SOT, Codestream, main_header, refuse_cut, segments
 from corec.errors import CodecError, RateError, TooLargeError
 from corec.quiet import quiet
@@ -163,14 +163,11 @@ def size(data: bytes) -> tuple[int, int]:
 
 
 def embed(data: bytes, envelope: bytes) -> bytes:
-    """The file with a COM segment at the end of the main header that holds "C" and the envelope."""
-    stream = codestream(data)
-    at, _ = main_header(stream)[SOT]
+    """A raw codestream with a COM segment at the end of the main header that holds "C" and the envelope."""
+    at, _ = main_header(data)[SOT]
     payload = SIGNATURE + envelope
     segment = struct.pack(">BBHH", 0xFF, COM, len(payload) + 4, BINARY) + payload
-    start, stop = place(data)
-    carrying = stream[:at] + segment + stream[at:]
-    return carrying if stop - start == len(data) else exchanged(data, start, stop, carrying)
+    return data[:at] + segment + data[at:]
 
 
 def overhead(envelope: bytes, data: bytes) -> int:
@@ -193,20 +190,14 @@ def extract(data: bytes) -> bytes | None:
     return None
 
 
-def place(data: bytes) -> tuple[int, int]:
-    """Where the codestream lies in a file: all of it, or a JP2 file's jp2c box."""
+def codestream(data: bytes) -> bytes:
+    """The codestream of a file: all of it, or what is in a JP2 file's jp2c box. Raises CodecError."""
     if data.startswith(RAW):
-        return 0, len(data)
+        return data
     for kind, start, stop in boxes(data):
         if kind == b"jp2c" and data[start : start + 4] == RAW:
-            return start, stop
+            return data[start:stop]
     raise CodecError("the JPEG 2000 data is damaged: it has no codestream")
-
-
-def codestream(data: bytes) -> bytes:
-    """The codestream of a file. Raises CodecError."""
-    start, stop = place(data)
-    return data[start:stop]
 
 
 def pixels(stream: bytes) -> np.ndarray:

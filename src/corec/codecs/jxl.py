@@ -1,19 +1,22 @@
-"""JPEG XL (ISO/IEC 18181) through imagecodecs' libjxl: a bare codestream of variable-size DCT, gray or colour.
+"""JPEG XL (ISO/IEC 18181) through imagecodecs' libjxl: a bare codestream, gray or colour.
 
+Alone it is libjxl's own variable-size DCT. Around networks it holds the levels of a JPEG file, which take fewer bytes
+in it, and which are chosen as for JPEG (jpeg.py); decoders show that JPEG's image, and read() has its very samples.
 The envelope is an extension of the image header, which decoders skip; see docs/format.md. The extra is "jxl".
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import io
+from functools import cache
 from itertools import count
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from corec.codecs import rgb
-from corec.codecs.base import ENVELOPE_SIZES, Shapes, within_range
-from corec.codecs.boxes import boxes, exchanged
+from corec.codecs import jpeg, rgb
+from corec.codecs.base import ENVELOPE_SIZES, Shapes
+from corec.codecs.boxes import box, boxes
+from corec.codecs.imageheader import LONGEST, Bits, dimensions, header_of, joined, size_bits, u64, with_floats
 from corec.errors import CodecError, MissingExtraError, TooLargeError
 
 NAME = "jxl"
@@ -34,15 +37,16 @@ LAST, FIRST = 19.8, 5.5
 """Beyond a distance of LAST an image is coded at half its size, and again at a quarter: at a distance of FIRST there
 it needs about as many bytes. libjxl would do it by itself from 20 on, but no coarser than 25."""
 HALVINGS = 2
+LOW = 4
+"""Of chroma's coefficients those of so many lowest frequencies, across and down, are what its table is for."""
 EXTENSION = 8
 """Number of the header extension that is ours. The standard's own, of which there are none so far, begin at 0."""
 PLAIN = 0b11_00_1_00_0_0_0, 10
 """What says in full, but for extensions, that the metadata are the default ones, and its bits, the lowest first:
 not default, no extra fields, whole numbers, of 8 bits, 16-bit buffers do, no extra channels, XYB, sRGB."""
-LONGEST = 4096
-"""Bytes that a header may have; ours have about twenty."""
-EXTENTS = 9, 13, 18, 30
-"""Bits that a side may have in a SizeHeader."""
+JBRD = b"jbrd"
+"""The box that says how a JPEG file is made of its levels."""
+FILE_TYPE = b"jxl \0\0\0\0jxl "
 
 
 def accept(data: bytes) -> bool:
@@ -50,7 +54,14 @@ def accept(data: bytes) -> bool:
     return data.startswith((RAW, CONTAINER))
 
 
-settle, condition = within_range(STEPS)
+def settle(step: float) -> float:
+    """The nearest step of the format."""
+    return min(max(step, STEPS[0]), STEPS[1])
+
+
+def condition(step: float, shapes: Shapes) -> np.ndarray:
+    """The natural logarithm (1,) of a step; with a JPEG's shapes, of its tables (1 or 2,)."""
+    return jpeg.condition(step, shapes) if len(shapes) else np.log([settle(step)])
 
 
 def distance_at(step: float) -> float:
@@ -67,14 +78,16 @@ def setting_at(step: float) -> tuple[int, float]:
 
 
 def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
-    """The codestream of an image at the distance that belongs to a step.
+    """The codestream of an image at the distance that belongs to a step, or of a JPEG's levels.
 
-    image: uint8 (H, W, 1) luma or (H, W, 3) YCbCr; step: in levels; shapes: unused. Raises CodecError for a size
-    that is not held, and MissingExtraError.
+    image: uint8 (H, W, 1) luma or (H, W, 3) YCbCr; step: in levels; shapes: those of JPEG's tables (1 or 2, 64) in row
+    order, or none. Raises CodecError for a size that is not held, and MissingExtraError.
     """
     height, width, planes = image.shape
     if max(height, width) > LARGEST or height * width > PIXELS:
         raise TooLargeError(f"JPEG XL holds at most {PIXELS} pixels here, and this image has {width}x{height}")
+    if len(shapes):
+        return of_jpeg(jpeg.encode(image, step, plainer(shapes)))
     if planes == 1:
         pixels, photometric = image[..., 0], "gray"
     else:
@@ -96,31 +109,88 @@ def decode(data: bytes) -> tuple[np.ndarray, None]:
 
     Raises CodecError for damaged files and for anything but 8-bit gray and RGB, and MissingExtraError.
     """
-    width, height = size(data)
+    stream = codestream(data)
+    header = header_of(stream)
+    width, height = header.width, header.height
     if max(width, height) > LARGEST or width * height > PIXELS:
         raise CodecError(f"a JPEG XL file of {width}x{height} pixels is none of ours")
+    if not header.xyb:  # a JPEG's samples, which RGB of 8 bits would clip
+        stream = with_floats(stream, header)
     codec = library()
     try:
-        pixels: np.ndarray = codec.jpegxl_decode(data, numthreads=1)
+        pixels: np.ndarray = codec.jpegxl_decode(stream, numthreads=1)
     except Exception as error:  # imagecodecs raises several kinds on damaged files
         raise CodecError(f"the JPEG XL data is damaged: {error}") from error
-    if pixels.dtype != np.uint8 or pixels.shape not in ((height, width), (height, width, 3)):
+    kind = np.uint8 if header.xyb else np.float16
+    if pixels.dtype != kind or pixels.shape not in ((height, width), (height, width, 3)):
         raise CodecError("the JPEG XL file is none of ours: it is not gray or colour of 8 bits")
-    if pixels.ndim == 2:
-        return pixels[..., None], None
-    return rgb.ycbcr_of(pixels), None
+    if pixels.ndim == 3:
+        return rgb.ycbcr_of(pixels), None
+    gray = pixels if header.xyb else np.clip(np.rint(pixels * np.float32(255)), 0, 255).astype(np.uint8)
+    return gray[..., None], None
+
+
+def recode(
+    image: np.ndarray, extent: tuple[int, int], step: float, shapes: Shapes, price: float, moved: np.ndarray | None
+) -> bytes:
+    """jpeg.recode()"""
+    return of_jpeg(jpeg.recode(image, extent, step, plainer(shapes), price, moved))
+
+
+def bits(image: np.ndarray, step: float, shapes: Shapes) -> np.ndarray:
+    """jpeg.bits(), of which JPEG XL needs about nine tenths."""
+    return jpeg.bits(image, step, plainer(shapes))
+
+
+def samples(data: bytes) -> np.ndarray:
+    """jpeg.samples() of a file that was just made."""
+    return jpeg.samples(as_jpeg(data))
+
+
+def plainer(shapes: Shapes) -> np.ndarray:
+    """JPEG's shapes (1 or 2, 64) with one number for all AC coefficients of chroma, the geometric mean of those that
+    low rates need: JPEG XL tells such a table in 20 bytes instead of 60, and luma's is worth its own."""
+    logs = np.log(np.asarray(shapes, float))
+    for chroma in logs[1:]:
+        chroma[1:] = chroma.reshape(8, 8)[:LOW, :LOW].ravel()[1:].mean()
+    return np.exp(logs)
+
+
+def of_jpeg(data: bytes) -> bytes:
+    """The codestream of a JPEG file's levels, without what else it takes to make that very file again."""
+    try:
+        return codestream(library().jpegxl_encode_jpeg(data, numthreads=1))
+    except RuntimeError as error:
+        raise CodecError(f"JPEG XL cannot hold this image: {error}") from error
+
+
+def as_jpeg(data: bytes) -> bytes:
+    """A JPEG file of the levels that a file holds, which must be of ours: libjxl 0.11 crashes on some others."""
+    planes = decode(data)[0].shape[2]
+    parts = box(b"ftyp", FILE_TYPE), box(JBRD, reconstruction(planes)), box(b"jxlc", codestream(data))
+    return bytes(library().jpegxl_decode_jpeg(CONTAINER + b"".join(parts), numthreads=1))
+
+
+@cache
+def reconstruction(planes: int) -> bytes:
+    """How a JPEG file of so many components is made of levels: that of any baseline file with T.81's usual Huffman
+    tables, which have a code for every level."""
+    shape = (16, 16, 3)[: (planes + 3) // 2]
+    file = io.BytesIO()
+    Image.fromarray(np.zeros(shape, np.uint8)).save(file, "JPEG", subsampling="4:2:0")
+    data = library().jpegxl_encode_jpeg(file.getvalue(), numthreads=1)
+    return next(data[start:stop] for kind, start, stop in boxes(data) if kind == JBRD)
 
 
 def size(data: bytes) -> tuple[int, int]:
     """Width and height from the image header. Raises CodecError."""
-    header = header_of(codestream(data)[0])
+    header = header_of(codestream(data))
     return header.width, header.height
 
 
 def embed(data: bytes, envelope: bytes) -> bytes:
-    """The file with the envelope as an extension in the image header; one that is there already goes."""
-    stream, start, stop = codestream(data)
-    header = header_of(stream)
+    """A bare codestream with the envelope as an extension in the image header; one that is there already goes."""
+    header = header_of(data)
     if header.begin is None:
         raise CodecError("the JPEG XL file is none of ours: its header has more than an image needs")
     before, grown = PLAIN if header.default else (0, 0)
@@ -133,16 +203,15 @@ def embed(data: bytes, envelope: bytes) -> bytes:
         if more % 8 == 0:
             break
     whole = -(-header.end // 8)
-    old = int.from_bytes(stream[:whole], "little")
+    old = int.from_bytes(data[:whole], "little")
     low, high = old & (1 << header.begin) - 1, old >> header.end
     head = low | new << header.begin | high << header.begin + bits
-    carrying = head.to_bytes(whole + more // 8, "little") + stream[whole:]
-    return carrying if stop - start == len(data) else exchanged(data, start, stop, carrying)
+    return head.to_bytes(whole + more // 8, "little") + data[whole:]
 
 
 def overhead(envelope: bytes, data: bytes) -> int:
     """Bytes that an envelope costs: those by which the image header has grown."""
-    header = header_of(codestream(data)[0])
+    header = header_of(codestream(data))
     bits = header.end - (header.begin or header.end)
     # Without extensions gray's metadata would end in two bits; colour's would be a single bit, not ten and these.
     return (bits - 2) // 8 if bits % 8 == 2 else (bits + PLAIN[1] - 1) // 8
@@ -150,7 +219,7 @@ def overhead(envelope: bytes, data: bytes) -> int:
 
 def extract(data: bytes) -> bytes | None:
     """The envelope of a file, or None. Raises CodecError where boxes or the image header are damaged."""
-    bits = header_of(codestream(data)[0]).extensions.get(EXTENSION)
+    bits = header_of(codestream(data)).extensions.get(EXTENSION)
     if bits is None or bits[1] // 8 not in ENVELOPE_SIZES or bits[0] >> bits[1] // 8 * 8:
         return None
     return bits[0].to_bytes(bits[1] // 8, "little")
@@ -203,144 +272,12 @@ def enlarged(stream: bytes, width: int, height: int, halvings: int) -> bytes:
     return head.to_bytes(-(-length // 8), "little") + frames
 
 
-def codestream(data: bytes) -> tuple[bytes, int, int]:
-    """The codestream, or its first part, and where it lies in the file. Raises CodecError."""
+def codestream(data: bytes) -> bytes:
+    """The codestream of a file, all its parts together. Raises CodecError."""
     if data.startswith(RAW):
-        return data, 0, len(data)
-    for kind, start, stop in boxes(data):
-        start += 4 * (kind == b"jxlp")  # the part's number
-        if kind in (b"jxlc", b"jxlp") and data[start : start + 2] == RAW:
-            return data[start:stop], start, stop
-    raise CodecError("the JPEG XL data is damaged: it has no codestream")
-
-
-@dataclass(frozen=True)
-class Header:
-    """What an image header says (ISO/IEC 18181-1, image headers), and where its extensions stand."""
-
-    width: int
-    height: int
-    default: bool
-    """Whether a single bit says that all metadata are the default ones."""
-    begin: int | None
-    """First bit of what an extension replaces; None for an image of another kind than ours."""
-    end: int
-    extensions: dict[int, tuple[int, int]]
-    """Number -> the extension's bits, the first lowest, and how many."""
-
-
-def header_of(stream: bytes) -> Header:
-    """The image header of a codestream. Raises CodecError where it is cut short."""
-    bits = Bits(stream[:LONGEST])
-    bits.take(16)
-    width, height = dimensions(bits)
-    begin = bits.at
-    if bits.take(1):
-        return Header(width, height, True, begin, bits.at, {})
-    if not plain(bits):
-        return Header(width, height, False, None, bits.at, {})
-    begin = bits.at
-    present = bits.u64()
-    lengths = {number: bits.u64() for number in range(64) if present >> number & 1}
-    extensions = {number: (bits.take(length), length) for number, length in lengths.items()}
-    return Header(width, height, False, begin, bits.at, extensions)
-
-
-def dimensions(bits: "Bits") -> tuple[int, int]:
-    """Width and height: SizeHeader."""
-    small = bits.take(1)
-    sizes = [(1, width) for width in EXTENTS]
-    height = 8 * bits.take(5) + 8 if small else bits.u32(*sizes)
-    ratio = bits.take(3)
-    if ratio:
-        over, under = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio - 1]
-        return height * over // under, height
-    return 8 * bits.take(5) + 8 if small else bits.u32(*sizes), height
-
-
-def size_bits(width: int, height: int) -> list[tuple[int, int]]:
-    """The SizeHeader of an image, without a ratio: numbers, and the bits of each."""
-    parts = [(0, 1)]
-    for extent, ratio in ((height, [(0, 3)]), (width, [])):
-        way = next(way for way, bits in enumerate(EXTENTS) if extent <= 1 << bits)
-        parts += [(way, 2), (extent - 1, EXTENTS[way]), *ratio]
-    return parts
-
-
-def plain(bits: "Bits") -> bool:
-    """Read ImageMetadata up to its extensions; whether it is of a still image without extra channels or profile."""
-    if bits.take(1):  # extra fields: orientation, preview, animation
-        return False
-    if bits.take(1):  # floating point
-        return False
-    bits.u32((8, 0), (10, 0), (12, 0), (1, 6))
-    bits.take(1)  # whether 16-bit buffers do
-    if bits.u32((0, 0), (1, 0), (2, 4), (1, 12)):  # extra channels
-        return False
-    bits.take(1)  # XYB
-    if bits.take(1):  # sRGB
-        return True
-    if bits.take(1):  # ICC profile
-        return False
-    space = bits.enumerated()
-    if space > 1 or bits.enumerated() != 1:  # neither RGB nor gray, or another white than D65
-        return False
-    if space == 0 and bits.enumerated() != 1:  # primaries other than sRGB's
-        return False
-    if bits.take(1):  # gamma
-        return False
-    bits.enumerated()  # transfer function
-    bits.enumerated()  # rendering intent
-    return True
-
-
-class Bits:
-    """Numbers in the bits of a header, the lowest bit of a byte first."""
-
-    def __init__(self, data: bytes) -> None:
-        self.number, self.at, self.end = int.from_bytes(data, "little"), 0, 8 * len(data)
-
-    def take(self, count: int) -> int:
-        """A number of so many bits. Raises CodecError behind the end."""
-        if self.at + count > self.end:
-            raise CodecError("the JPEG XL data is damaged: its header is cut short")
-        self.at += count
-        return self.number >> self.at - count & (1 << count) - 1
-
-    def u32(self, *choices: tuple[int, int]) -> int:
-        """One of four ways, each an offset and a number of bits."""
-        offset, width = choices[self.take(2)]
-        return offset + self.take(width)
-
-    def enumerated(self) -> int:
-        """An Enum."""
-        return self.u32((0, 0), (1, 0), (2, 4), (18, 6))
-
-    def u64(self) -> int:
-        """A U64."""
-        way = self.take(2)
-        if way == 0:
-            return 0
-        if way < 3:
-            return 1 + self.take(4) if way == 1 else 17 + self.take(8)
-        number, place = self.take(12), 12
-        while self.take(1):
-            width = min(8, 64 - place)
-            number |= self.take(width) << place
-            place += width
-            if place == 64:
-                break
-        return number
-
-
-def u64(value: int) -> tuple[int, int]:
-    """A U64 up to 272: its bits, and how many."""
-    return (1 | value - 1 << 2, 6) if value <= 16 else (2 | value - 17 << 2, 10)
-
-
-def joined(parts: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    """Numbers of so many bits each as one, the first lowest, and its bits."""
-    number, length = 0, 0
-    for value, width in parts:
-        number, length = number | value << length, length + width
-    return number, length
+        return data
+    parts = [(kind, data[start:stop]) for kind, start, stop in boxes(data)]
+    stream = b"".join(part[4 * (kind == b"jxlp") :] for kind, part in parts if kind in (b"jxlc", b"jxlp"))
+    if not stream.startswith(RAW):
+        raise CodecError("the JPEG XL data is damaged: it has no codestream")
+    return stream

@@ -15,8 +15,9 @@ def rgb_of(image: np.ndarray) -> np.ndarray:
 
 
 def ycbcr_of(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 3) RGB -> uint8 full-range BT.601 YCbCr, rounded."""
-    return strip_by_strip(pixels, lambda rows: np.clip(np.rint(color.ycbcr_from_rgb(rows) * 255), 0, 255))
+    """uint8 (H, W, 3) RGB, or floats around 0..1, -> uint8 full-range BT.601 YCbCr, rounded and clipped."""
+    unit = 1 if pixels.dtype == np.uint8 else np.float32(255)
+    return strip_by_strip(pixels, lambda rows: np.clip(np.rint(color.ycbcr_from_rgb(rows * unit) * 255), 0, 255))
 
 
 def strip_by_strip(image: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

@@ -188,6 +188,11 @@ class Method(nn.Module):
         return not self.settings.luma
 
     @property
+    def carried(self) -> tuple[str, ...]:
+        """Further codecs whose files hold the very levels of its own: JPEG XL's those of JPEG's."""
+        return ("jxl",) if self.settings.codec == "jpeg" else ()
+
+    @property
     def suits(self) -> bool:
         """Whether files are suited to their pictures, by the slope of Reconstruct: see corec.suit."""
         return self.settings.codec == "jpeg"
@@ -240,7 +245,7 @@ class Method(nn.Module):
                 if not s.rounds or index % 2:
                     return data
                 view = partial(self.view, picture=batch[index], log_step=log_step[index])
-                suit = Suit(data, view, levels[index], self.scale, shapes)
+                suit = Suit(codecs[index], data, view, levels[index], self.scale, shapes)
                 suit.rounds(s.rounds, len(data))
                 return suit.best.data
 

@@ -53,7 +53,8 @@ def export(
 ) -> dict[str, int]:
     """Write the averaged weights of a run as model `name`; returns the new models' names and numbers.
 
-    Networks for several codecs are as many models, CODEC-name, which share their files. A new model gets the next free
+    Networks for several codecs are as many models, CODEC-name, which share their files, and so are name and CODEC-name
+    where another codec can carry the levels of their own. A new model gets the next free
     number, or this one (the first of several, and the next ones in order). Before 1.0 one of the same name is replaced,
     if force is set: its number retires, and its files can no longer be read. All networks are checked against torch on
     a random picture. Raises CorecError, and then the zoo is as it was.
@@ -137,6 +138,8 @@ def differing(name: str, method: Any) -> dict[str, dict[str, Any]]:
             facts["steps"] = np.clip(method.settings.steps, finest, coarsest).tolist()
         if codec in getattr(method.settings, "bare", ()):
             facts |= {"compact": "", "compact_sha256": ""}
+    for codec in getattr(method, "carried", ()):
+        models[f"{codec}-{name.removeprefix(f'{codecs[0]}-')}"] = {"codec": codec}
     return models
 
 
