@@ -9,7 +9,7 @@ import pytest
 from tiny import picture, tiny_zoo
 
 from corec import choice, models
-from corec.choice import Search, Writer, candidates_for
+from corec.choice import HEADERS, Choice, Search, Writer, candidates_for
 from corec.codecs import jpeg
 from corec.codecs.registry import codec_named, codecs
 from corec.errors import CodecError, MissingExtraError, ModelError, RateError
@@ -129,12 +129,55 @@ def test_no_file_is_decoded_twice(rounds: int, reads: int, rows: Rows, monkeypat
     assert len(seen) == len({*seen}) == reads
 
 
+class TestPromised:
+    """What rounds are foretold to give decides which files are worth them."""
+
+    SOURCE = picture(40, 48, True)
+    ROW = plain("jpeg", False, codec_named("jpeg").STEPS)
+    LARGE = replace(ROW, name="full", reconstruct="r", slope="s")
+    SMALL = replace(LARGE, name="half", ratio=2)
+
+    def near(self, errors: dict[str, float], ratio: float, rounds: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        monkeypatch.setattr(choice, "read", lambda data: data)
+        monkeypatch.setattr(choice, "squared_error", lambda source, data: errors[data])
+        known = {row.name: row for row in (self.LARGE, self.SMALL, self.ROW)}
+        found = [Choice(name, known[name], 20.0) for name in errors]  # type: ignore[arg-type]
+        search = Search(self.SOURCE, 500, Writer(lambda share: None, rounds), FULL)
+        return [made.model.name for made in search.nearest(found, ratio, foretold=True)]
+
+    def test_rounds_gain_a_third_of_a_decibel_at_full_size(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for lead, best in ((1.07, "full"), (1.1, "plain")):  # 0.29 and 0.41 dB
+            assert self.near({"full": lead, "plain": 1.0}, 1.0, 4, monkeypatch) == [best]
+            assert self.near({"full": lead, "plain": 1.0}, 1.0, 0, monkeypatch) == ["plain"]
+
+    def test_and_half_as_much_at_half_size(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for lead, best in ((1.03, "full"), (1.05, "half")):
+            assert self.near({"full": lead, "half": 1.0}, 1.0, 4, monkeypatch) == [best]
+        for lead, best in ((1.03, "half"), (1.05, "plain")):
+            assert self.near({"half": lead, "plain": 1.0}, 1.0, 4, monkeypatch) == [best]
+
+    @pytest.mark.parametrize(("lead", "count"), [(1.02, 2), (1.03, 1)])
+    def test_what_is_close_is_suited_too(self, lead: float, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        errors, suited = {"one": 1.0, "two": lead}, []
+        monkeypatch.setattr(choice, "read", lambda data: data)
+        monkeypatch.setattr(choice, "squared_error", lambda source, data: errors[data])
+        monkeypatch.setattr(Writer, "suited", lambda self, made, *facts: suited.append(made.data) or made)
+        monkeypatch.setattr(Search, "largest", lambda self, model: Choice(model.name, model, 20.0))  # type: ignore[arg-type]
+        search = Search(self.SOURCE, 500, Writer(lambda share: None, 4), FULL)
+        assert search.best_of([replace(self.LARGE, name=name) for name in errors]).data == "one"
+        assert suited == ["one", "two"][:count]
+
+
 class TestLikely:
     SOURCE = picture(128, 160, True)
 
     def names(self, size: int = 1500) -> list[str]:
         search = Search(self.SOURCE, size, Writer(lambda share: None), FULL)
         return [model.name for model in search.likely(candidates_for(self.SOURCE, "jpeg", None))]
+
+    def test_of_few_bytes_all_are_tried(self, rows: Rows) -> None:
+        rows(gray_half={"pays": 1e-3}, gray_full={"pays": 1.0})
+        assert len(self.names(HEADERS)) == len(candidates_for(self.SOURCE, "jpeg", None)) > len(self.names(HEADERS + 1))
 
     def test_far_from_borders_it_is_one(self, rows: Rows) -> None:
         rows(gray_half={"pays": 1e-3}, gray_full={"pays": 1.0})

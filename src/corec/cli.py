@@ -107,7 +107,7 @@ def compress(
             metavar="N",
             min=0,
             max=100,
-            help="Rounds that suit a .jpg or .corec to its picture. By default 4, above 4 megapixels none.",
+            help="Rounds that suit a .jpg, .jxl or .corec to its picture. By default 4, above 4 megapixels none.",
         ),
     ] = None,
     force: Force = False,

@@ -72,8 +72,8 @@ def compress(
     than bpp or size allow. codec: the model's, or "jpeg", if not said; "learned" writes a .corec file, which only Corec
     opens. model: a name from corec.list_models() or list_learned(), or of a method, whose models are then chosen among;
     else the best for the picture. gray: keep only luma. background: the colour behind transparent pixels.
-    effort: rounds, 0 to 100, in which a JPEG or .corec file is suited to its picture, each of them slow; if not said,
-    4, and none above 4 megapixels. Raises CorecError.
+    effort: rounds, 0 to 100, in which a .jpg, .jxl or .corec file is suited to its picture, each of them slow; if not
+    said, 4, and none above 4 megapixels. Raises CorecError.
     """
     picture = as_picture(image, background)
     picture = picture.luma() if gray else picture
