@@ -180,7 +180,7 @@ def restore(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Remove the coding artefacts of any JPEG files.
+    """Remove the coding artefacts of any JPEG files, gray or colour (not CMYK).
 
     SRC: files, or folders with all such files in and below them. DST: a file of any usual picture format,
     or for several sources a folder, which is made; the pictures in it are .png.

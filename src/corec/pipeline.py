@@ -194,9 +194,9 @@ def decompress_picture(data: bytes, progress: Progress | None = None) -> Picture
 def restore(data: Bytes, *, model: str | None = None) -> np.ndarray:
     """The picture of any JPEG file, its coding artefacts removed: uint8, (H, W) luma or (H, W, 3) sRGB, upright.
 
-    model: a name from corec.list_models(), else the one for gray or colour files. Files that have nothing to repair are
-    left as they are. Raises CorecError for other files, damaged ones, and those that compress wrote, which hold more
-    than they show.
+    data: a file in gray or colour, not CMYK. model: a name from corec.list_models(), else the one for gray or colour
+    files. Files that have nothing to repair are left as they are. Raises CorecError for other files, damaged ones, and
+    those that compress wrote, which hold more than they show.
     """
     return restore_picture(file_of(data), model).pixels
 

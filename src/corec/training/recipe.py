@@ -9,6 +9,8 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from corec.errors import RecipeError
 
 RECIPES = Path(__file__).parent / "recipes"
+LARGEST_CROP = 1024
+"""Pixels a side: a batch of larger ones takes more memory than machines have, which ends runs without a word."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,8 @@ class Recipe:
             raise RecipeError("steps and batch must be at least 1")
         if self.optimizer not in ("adam", "muon"):
             raise RecipeError(f"optimizer must be adam or muon, not {self.optimizer!r}")
-        if self.crop < 32:
-            raise RecipeError(f"crop must be at least 32, not {self.crop}")
+        if not 32 <= self.crop <= LARGEST_CROP:
+            raise RecipeError(f"crop must lie in 32..{LARGEST_CROP}, not {self.crop}")
         if not (0 <= self.learning_rate < math.inf and 0 <= self.average < 1):
             raise RecipeError("learning_rate must be a number from 0 on, and average one from 0 on and below 1")
         shares(enlarged=self.enlarged)
