@@ -13,7 +13,7 @@ from PIL import Image
 from skimage.data import astronaut
 from tiny import image
 
-from corec.codecs import imageheader, jpeg, jxl
+from corec.codecs import imageheader, jpeg, jxl, rgb
 from corec.errors import CodecError, MissingExtraError
 
 imagecodecs = pytest.importorskip("imagecodecs")
@@ -171,6 +171,12 @@ def test_samples_of_levels_are_not_clipped_to_colours_that_rgb_has() -> None:
     source = np.full((16, 16, 3), (230, 230, 60), np.uint8)
     np.testing.assert_allclose(jxl.decode(jxl.encode(source, 2, SHAPES))[0].astype(int), source, atol=1)
     assert imagecodecs.jpegxl_decode(jxl.encode(source, 2, SHAPES))[8, 8, 2] == 255
+
+
+def test_samples_that_are_no_numbers_are_some_levels() -> None:
+    samples = np.array([[[np.nan, 0.5, 0.5], [np.inf, -np.inf, 0.5], [60000, -60000, 0], [0.5, 0.5, 0.5]]], np.float16)
+    np.testing.assert_array_equal(rgb.ycbcr_of(samples)[0, 3], [128, 128, 128])
+    assert rgb.levels(samples).min() == -255 and rgb.levels(samples).max() == 510
 
 
 def test_chromas_table_is_plain_and_networks_are_told_of_the_learned_ones() -> None:

@@ -126,7 +126,7 @@ def decode(data: bytes) -> tuple[np.ndarray, None]:
         raise CodecError("the JPEG XL file is none of ours: it is not gray or colour of 8 bits")
     if pixels.ndim == 3:
         return rgb.ycbcr_of(pixels), None
-    gray = pixels if header.xyb else np.clip(np.rint(pixels * np.float32(255)), 0, 255).astype(np.uint8)
+    gray = pixels if header.xyb else np.rint(rgb.levels(pixels)).clip(0, 255).astype(np.uint8)
     return gray[..., None], None
 
 

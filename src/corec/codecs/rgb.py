@@ -16,8 +16,13 @@ def rgb_of(image: np.ndarray) -> np.ndarray:
 
 def ycbcr_of(pixels: np.ndarray) -> np.ndarray:
     """uint8 (H, W, 3) RGB, or floats around 0..1, -> uint8 full-range BT.601 YCbCr, rounded and clipped."""
-    unit = 1 if pixels.dtype == np.uint8 else np.float32(255)
-    return strip_by_strip(pixels, lambda rows: np.clip(np.rint(color.ycbcr_from_rgb(rows * unit) * 255), 0, 255))
+    as_levels = levels if pixels.dtype != np.uint8 else np.asarray
+    return strip_by_strip(pixels, lambda rows: np.clip(np.rint(color.ycbcr_from_rgb(as_levels(rows)) * 255), 0, 255))
+
+
+def levels(samples: np.ndarray) -> np.ndarray:
+    """Floats around 0..1 as levels, float32, not rounded; infinities and worse, of damaged files, as any."""
+    return 255 * np.nan_to_num(samples.astype(np.float32)).clip(-1, 2)
 
 
 def strip_by_strip(image: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
