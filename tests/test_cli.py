@@ -135,6 +135,22 @@ def test_there_and_back(run: Run) -> None:
             assert np.abs(np.array(one, float) - np.array(other, float)).mean() < 12
 
 
+def test_what_is_there_may_be_left_out(run: Run) -> None:
+    photo(Path("a.png"))
+    photo(Path("b.png"))
+    how = "-o", "q/", "--quality", "20", "--effort", "0"
+    assert run("compress", "a.png", *how)[0] == 0
+    Path("q/a.jpg").write_bytes(b"mine")
+    status, out, err = run("compress", "a.png", "b.png", *how, "--skip-existing")
+    assert (status, len(out), err) == (0, 1, ["corec: 1 file was there already"])
+    assert out[0].startswith("q/b.jpg") and Path("q/a.jpg").read_bytes() == b"mine"
+    for command, wanted in (("compress", "q/a.jpg"), ("decompress", "b.png"), ("restore", "b.png")):
+        status, out, err = run(command, "a.png", "-o", wanted, "--skip-existing")
+        assert (status, out, err) == (0, [], ["corec: 1 file was there already"])
+    assert "is itself a source" in run("decompress", "a.png", "-o", "a.png", "--skip-existing")[2][0]
+    assert run("compress", "a.png", *how, "--skip-existing", "--force")[0] == 2
+
+
 def test_gray_drops_the_colours(run: Run) -> None:
     photo(Path("a.png"))
     assert run("compress", "a.png", "-o", "a.jpg", "--gray")[0] == 0

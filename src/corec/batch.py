@@ -1,6 +1,7 @@
 """The same work for many files: one line, or one JSON object, for each; what fails leaves the others be."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -35,15 +36,23 @@ def one_line(text: str) -> str:
 
 
 def each(
-    jobs: list[Job], work: Callable[[Job, Tell], dict[str, Any]], force: bool, as_json: bool, of: str = ""
+    jobs: list[Job],
+    work: Callable[[Job, Tell], dict[str, Any]],
+    force: bool,
+    skip: bool,
+    as_json: bool,
+    of: str = "",
 ) -> None:
     """Do the work of every job and print its facts; a job that fails costs one line and the exit status.
 
-    of: put before the bytes, if they are not those of what was written.
+    skip: leave those out whose target exists, with one line for all. of: put before the bytes, if they are not those of
+    what was written. Raises typer.BadParameter for both force and skip.
     """
+    if force and skip:
+        raise typer.BadParameter("give one of --force and --skip-existing")
     sources = frozenset(identity(job.source) for job in jobs)
     written: dict[tuple[int, int] | str, Path] = {}
-    failed = False
+    failed, there = False, 0
     with progress(len(jobs)) as show:
         for index, job in enumerate(jobs):
             tell = partial(show, job.source.name, index)
@@ -54,7 +63,10 @@ def each(
                     raise FileError(job.problem)
                 if first := written.get(identity(job.target)):
                     raise FileError(f"{first} has become {job.target} already; give this one another place")
-                check_target(job.target, sources, force)
+                check_target(job.target, sources, force or skip)
+                if skip and os.path.exists(job.target):
+                    there += 1
+                    continue
                 facts = work(job, tell)
                 written[identity(job.target)] = job.source
             except Exception as error:  # one that nobody foresaw must not cost the other files
@@ -64,6 +76,8 @@ def each(
             facts = {"source": str(job.source), "output": str(job.target)} | facts
             facts["seconds"] = round(time.perf_counter() - began, 3)
             typer.echo(json.dumps(facts) if as_json else line(facts, of))
+    if there:
+        complain(f"{there} {'file was' if there == 1 else 'files were'} there already")
     if failed:
         raise typer.Exit(1)
 

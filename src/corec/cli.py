@@ -39,6 +39,7 @@ def named(text: str) -> Path:
 Sources = Annotated[list[Path], typer.Argument(metavar="SRC", parser=named, show_default=False)]
 Destination = Annotated[str, typer.Option("--output", "-o", metavar="DST", show_default=False)]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
+Skip = Annotated[bool, typer.Option("--skip-existing", help="Leave sources out whose output exists.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
 
@@ -111,6 +112,7 @@ def compress(
         ),
     ] = None,
     force: Force = False,
+    skip: Skip = False,
     as_json: Json = False,
 ) -> None:
     """Write pictures as ordinary image files, small ones; or as .corec files, which only Corec opens.
@@ -147,11 +149,13 @@ def compress(
         facts |= {"codec": made.codec, "setting": made.setting, "runs": made.runs}
         return facts | {"width": made.width, "height": made.height}
 
-    each(planned(sources, output, suffix, PICTURES), work, force, as_json)
+    each(planned(sources, output, suffix, PICTURES), work, force, skip, as_json)
 
 
 @app.command()
-def decompress(sources: Sources, output: Destination, force: Force = False, as_json: Json = False) -> None:
+def decompress(
+    sources: Sources, output: Destination, force: Force = False, skip: Skip = False, as_json: Json = False
+) -> None:
     """Restore the pictures of files that `corec compress` wrote.
 
     SRC: files, or folders with all such files in and below them. DST: a file of any usual picture format,
@@ -167,7 +171,7 @@ def decompress(sources: Sources, output: Destination, force: Force = False, as_j
             write_picture(picture, path)
         return {key: told[key] for key in ("bytes", "bpp", "model", "codec", "width", "height")}
 
-    each(planned(sources, output, ".png", {*chain(*pipeline.endings().values())}), work, force, as_json, FROM)
+    each(planned(sources, output, ".png", {*chain(*pipeline.endings().values())}), work, force, skip, as_json, FROM)
 
 
 @app.command()
@@ -178,6 +182,7 @@ def restore(
         str | None, typer.Option(metavar="NAME", help="One of `corec models`. By default the one for each file.")
     ] = None,
     force: Force = False,
+    skip: Skip = False,
     as_json: Json = False,
 ) -> None:
     """Remove the coding artefacts of any JPEG files, gray or colour (not CMYK).
@@ -197,7 +202,7 @@ def restore(
         facts = {"bytes": len(data), "bpp": 8 * len(data) / (width * height), "model": row.name, "codec": row.codec}
         return facts | {"width": width, "height": height}
 
-    each(planned(sources, output, ".png", {*jpeg.SUFFIXES}), work, force, as_json, FROM)
+    each(planned(sources, output, ".png", {*jpeg.SUFFIXES}), work, force, skip, as_json, FROM)
 
 
 @app.command()
