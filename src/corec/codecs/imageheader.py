@@ -17,6 +17,8 @@ class Header:
 
     width: int
     height: int
+    planes: int
+    """1 or 3; 0 for an image of another kind than ours."""
     default: bool
     """Whether a single bit says that all metadata are the default ones."""
     begin: int | None
@@ -37,20 +39,20 @@ def header_of(stream: bytes) -> Header:
     width, height = dimensions(bits)
     begin = bits.at
     if bits.take(1):
-        return Header(width, height, True, begin, bits.at, True, (0, 0), {})
+        return Header(width, height, 3, True, begin, bits.at, True, (0, 0), {})
     extra, start = bits.take(1), bits.at  # orientation, preview, animation
     floating = bits.take(1)
     bits.u32((8, 0), (10, 0), (12, 0), (1, 6))
     depth = start, bits.at
     bits.take(1)  # whether 16-bit buffers do
-    channels, xyb = bits.u32((0, 0), (1, 0), (2, 4), (1, 12)), bits.take(1)
-    if extra or floating or channels or not srgb(bits):
-        return Header(width, height, False, None, bits.at, bool(xyb), depth, {})
+    channels, xyb = bits.u32((0, 0), (1, 0), (2, 4), (1, 12)), bool(bits.take(1))
+    if extra or floating or channels or not (planes := planes_of(bits)):
+        return Header(width, height, 0, False, None, bits.at, xyb, depth, {})
     begin = bits.at
     present = bits.u64()
     lengths = {number: bits.u64() for number in range(64) if present >> number & 1}
     extensions = {number: (bits.take(length), length) for number, length in lengths.items()}
-    return Header(width, height, False, begin, bits.at, bool(xyb), depth, extensions)
+    return Header(width, height, planes, False, begin, bits.at, xyb, depth, extensions)
 
 
 def with_floats(stream: bytes, header: Header) -> bytes:
@@ -90,22 +92,22 @@ def size_bits(width: int, height: int) -> list[tuple[int, int]]:
     return parts
 
 
-def srgb(bits: "Bits") -> bool:
-    """Read ColourEncoding: whether it is gray or of sRGB's white and primaries."""
+def planes_of(bits: "Bits") -> int:
+    """Read ColourEncoding: 1 for gray, 3 for the white and the primaries of sRGB, 0 for others."""
     if bits.take(1):  # sRGB
-        return True
+        return 3
     if bits.take(1):  # ICC profile
-        return False
+        return 0
     space = bits.enumerated()
     if space > 1 or bits.enumerated() != 1:  # neither RGB nor gray, or another white than D65
-        return False
+        return 0
     if space == 0 and bits.enumerated() != 1:  # primaries other than sRGB's
-        return False
+        return 0
     if bits.take(1):  # gamma
-        return False
+        return 0
     bits.enumerated()  # transfer function
     bits.enumerated()  # rendering intent
-    return True
+    return 1 if space else 3
 
 
 class Bits:

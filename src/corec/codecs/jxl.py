@@ -21,8 +21,8 @@ from corec.errors import CodecError, MissingExtraError, TooLargeError
 
 NAME = "jxl"
 SUFFIXES = (".jxl",)
-LARGEST = 1 << 18
-"""Most pixels a side of level 5, which every decoder is to hold."""
+LARGEST = jpeg.LARGEST
+"""Of the JPEGs whose levels it holds; level 5, which every decoder is to hold, has four times as many pixels a side."""
 PIXELS = 1 << 28
 """Most pixels of level 5."""
 STEPS = (1.0, 1240.0)
@@ -165,9 +165,9 @@ def of_jpeg(data: bytes) -> bytes:
 
 
 def as_jpeg(data: bytes) -> bytes:
-    """A JPEG file of the levels that a file holds, which must be of ours: libjxl 0.11 crashes on some others."""
-    planes = decode(data)[0].shape[2]
-    parts = box(b"ftyp", FILE_TYPE), box(JBRD, reconstruction(planes)), box(b"jxlc", codestream(data))
+    """A JPEG file of the levels in a codestream, which must be ours: libjxl 0.11 crashes on some others."""
+    made = reconstruction(header_of(data).planes)
+    parts = box(b"ftyp", FILE_TYPE), box(JBRD, made), box(b"jxlc", data)
     return bytes(library().jpegxl_decode_jpeg(CONTAINER + b"".join(parts), numthreads=1))
 
 
