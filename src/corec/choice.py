@@ -36,7 +36,7 @@ FINE = 2.0
 """Where a row does not say what it pays, the codec alone is tried below so many times the finest trained step."""
 ENLARGED = 50_000_000
 """Pixels of a picture up to which it is enlarged without being asked for: that takes 16/9 of the memory."""
-BYTES = {"avif": 0.8, "bpg": 0.6, "heic": 0.7, "jpeg": 1.25, "jpeg2000": 0.8, "jxl": 1.2, "webp": 0.85}
+BYTES = {"avif": 0.8, "bpg": 0.6, "heic": 0.7, "jpeg": 1.25, "jpeg2000": 0.8, "jxl": 1.1, "webp": 0.85}
 """How many times as many bytes as foretold a codec writes as a rule; each search begins so much nearer to its end."""
 PROMISED = {1: 10**-0.035, 2: 10**-0.018}
 """By what a squared error is multiplied, on average, where files by networks of full and of half size are suited to
