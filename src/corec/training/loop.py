@@ -109,8 +109,9 @@ def train(
             loss.backward()
             share_gradients(method, world)
             nn.utils.clip_grad_norm_(method.parameters(), 0.1)
-            for optimizer in optimizers:
-                optimizer.step()
+            with bf16(device):  # Muon's products
+                for optimizer in optimizers:
+                    optimizer.step()
             step += 1
             follow(average, method.state_dict(), min(recipe.average, step / (step + 10)))
             now = time.monotonic()
@@ -231,9 +232,13 @@ def forward(
     method: nn.Module, batch: Tensor, draws: Tensor, weights: dict[str, Tensor] | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """A method's loss and facts, with its own weights or others; in bf16 where that is faster."""
-    device = batch.device.type
-    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda" or has_bf16()):
+    with bf16(batch.device):
         return torch.func.functional_call(method, weights or {}, (batch, draws))
+
+
+def bf16(device: torch.device) -> torch.autocast:
+    """Convolutions and products of matrices in bf16 meanwhile, where that is faster."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" or has_bf16())
 
 
 @cache

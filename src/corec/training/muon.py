@@ -2,7 +2,7 @@
 
 Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; that a step's length does not depend on
 a weight's shape is from Liu et al. 2025, "Muon is Scalable for LLM Training" (arXiv 2502.16982). torch.optim.Muon takes
-matrices only and computes in bf16, which most processors do slowly.
+matrices only and computes in bf16, which most processors do slowly; here the training loop says whether to.
 """
 
 from collections.abc import Callable, Iterable
