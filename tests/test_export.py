@@ -39,11 +39,13 @@ def test_networks_for_several_codecs_are_as_many_models_of_the_same_files(tmp_pa
     from corec.methods.joint import Method, Settings
     from corec.training.export import export
 
-    settings = {"codec": "webp", "also": ("jpeg2000",), "compact_width": 4, "widths": (4, 6, 8), "color": True}
+    also = ("jxl", "jpeg2000")  # of which the first has JPEG's models
+    settings = {"codec": "webp", "also": also, "compact_width": 4, "widths": (4, 6, 8), "color": True}
     save_run(tmp_path, "joint", settings, Method(Settings(**settings)))  # type: ignore[arg-type]
     assert export(tmp_path, "all", 7, default=True, zoo=new_zoo) == {"webp-all": 7, "jpeg2000-all": 8}
     assert {path.name for path in new_zoo.iterdir()} == {"manifest.toml", "all.compact.onnx", "all.reconstruct.onnx"}
     source = picture(40, 51, gray=False)
+    assert (model_named("webp-all").which, model_named("jpeg2000-all").which) == ((1, 0, 0), (0, 0, 1))
     for name, codec in (("webp-all", "webp"), ("jpeg2000-all", "jpeg2000")):
         made = compress_picture(source, model=name, quality=40)
         assert (made.model, made.codec) == (name, codec)

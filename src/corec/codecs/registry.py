@@ -5,6 +5,9 @@ from typing import Any
 from corec.codecs.base import Codec
 from corec.errors import CodecError
 
+CARRIED = {"jpeg": ("jxl",)}
+"""Codec -> those whose files can hold the very levels of its own: its models are theirs, too."""
+
 
 def codecs() -> tuple[Codec, ...]:
     """All codecs."""

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from corec.codecs.base import Codec
-from corec.codecs.registry import codec_named
+from corec.codecs.registry import CARRIED, codec_named
 from corec.errors import RecipeError
 from corec.methods.layers import Block, Downscale, Upscale, silence
 from corec.models import model_named
@@ -189,8 +189,8 @@ class Method(nn.Module):
 
     @property
     def carried(self) -> tuple[str, ...]:
-        """Further codecs whose files hold the very levels of its own: JPEG XL's those of JPEG's."""
-        return ("jxl",) if self.settings.codec == "jpeg" else ()
+        """Further codecs whose models these are."""
+        return CARRIED.get(self.settings.codec, ())
 
     @property
     def suits(self) -> bool:

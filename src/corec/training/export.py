@@ -6,6 +6,7 @@ import io
 import tempfile
 import warnings
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from corec.codecs.registry import codec_named
+from corec.codecs.registry import CARRIED, codec_named
 from corec.errors import ModelError, RecipeError
 from corec.files import aside
 from corec.learned.prior import PLANES
@@ -53,11 +54,11 @@ def export(
 ) -> dict[str, int]:
     """Write the averaged weights of a run as model `name`; returns the new models' names and numbers.
 
-    Networks for several codecs are as many models, CODEC-name, which share their files, and so are name and CODEC-name
-    where another codec can carry the levels of their own. A new model gets the next free
-    number, or this one (the first of several, and the next ones in order). Before 1.0 one of the same name is replaced,
-    if force is set: its number retires, and its files can no longer be read. All networks are checked against torch on
-    a random picture. Raises CorecError, and then the zoo is as it was.
+    Networks for several codecs are as many models, CODEC-name, which share their files; but none for a codec that
+    carries the levels of another one, since it shares that one's: around JPEG these are name and jxl-name. A new model
+    gets the next free number, or this one (the first of several, and the next ones in order). Before 1.0 one of the
+    same name is replaced, if force is set: its number retires, and its files can no longer be read. All networks are
+    checked against torch on a random picture. Raises CorecError, and then the zoo is as it was.
     """
     check_name(name)
     checkpoint = run / "checkpoint.pt"
@@ -131,6 +132,8 @@ def differing(name: str, method: Any) -> dict[str, dict[str, Any]]:
     codecs, which = codecs_of(method)
     models: dict[str, dict[str, Any]] = {}
     for codec, place in zip(codecs, which, strict=True):
+        if place and codec in chain(*CARRIED.values()):
+            continue  # its models are those of what it carries
         facts = models[f"{codec}-{name}" if place else name] = {"codec": codec}
         if place:
             finest, coarsest = codec_named(codec).STEPS
