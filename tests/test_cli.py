@@ -148,7 +148,23 @@ def test_what_is_there_may_be_left_out(run: Run) -> None:
         status, out, err = run(command, "a.png", "-o", wanted, "--skip-existing")
         assert (status, out, err) == (0, [], ["corec: 1 file was there already"])
     assert "is itself a source" in run("decompress", "a.png", "-o", "a.png", "--skip-existing")[2][0]
+    photo(Path("a.bmp"))  # another picture, for the same file
+    status, out, err = run("compress", "a.png", "a.bmp", *how, "--skip-existing")
+    assert (status, out, len(err)) == (1, [], 2) and "a.png has become q/a.jpg already" in err[0]
     assert run("compress", "a.png", *how, "--skip-existing", "--force")[0] == 2
+
+
+def test_ctrl_c_while_a_library_is_being_loaded_ends_all(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loading(*of: object, **how: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as stop:
+            raise ImportError("initialization failed") from stop
+
+    photo(Path("a.png"))
+    photo(Path("b.png"))
+    monkeypatch.setattr("corec.pipeline.compress_picture", loading)
+    assert run("compress", "a.png", "b.png", "-o", "q/")[0] == 130
 
 
 def test_gray_drops_the_colours(run: Run) -> None:

@@ -155,7 +155,7 @@ def test_a_byte_more_than_allowed_ends_the_bench(folder: Path, monkeypatch: pyte
 
 
 UNKNOWN = "jpeg", "jpeg@", "jpeg@0", "jpeg@96", "nonsense@5", "jpeg@5.5", "jpeg@-1", "@5"
-SENSELESS = "jpeg@nan", "jpeg2000@nan", "jpeg2000@inf", "bpg@nan", "bpg@52", "avif@inf", "webp@0", "webp@9999"
+SENSELESS = "jpeg@nan", "jpeg2000@nan", "jpeg2000@inf", "bpg@nan", "bpg@52", "avif@1", "avif@inf", "webp@0", "webp@9999"
 
 
 @pytest.mark.parametrize("name", [*UNKNOWN, *SENSELESS])

@@ -139,6 +139,12 @@ def test_deep_planes_one_after_the_other_are_refused(depth: int, apart: int) -> 
         assert read_picture(data).pixels.tolist() == [(samples.T >> depth - 8).tolist()]
 
 
+def test_a_single_deep_plane_is_not_apart() -> None:
+    image = Image.fromarray(np.array([[0, 1000, 30000, 65535]], np.uint16))
+    data = file_of(image, "TIFF", tiffinfo={284: 2}, compression="tiff_deflate")
+    assert read_picture(data).pixels.tolist() == [[0, 4, 117, 255]]
+
+
 def test_levels_of_8_bits_with_a_sign_are_refused() -> None:
     image = Image.fromarray(np.array([[1, 200]], np.uint8))
     assert "with a sign" in refusal(lambda: read_picture(file_of(image, "TIFF", tiffinfo={339: 2})))

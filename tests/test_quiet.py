@@ -51,6 +51,11 @@ def test_a_child_forked_meanwhile_hears_warnings_again() -> None:
     child = os.fork()
     if not child:
         try:
+            warnings.warn("at once", stacklevel=1)
+            os._exit(3)
+        except UserWarning:
+            pass
+        try:
             with quiet():
                 warnings.warn("within", stacklevel=1)
             warnings.warn("behind", stacklevel=1)  # an error here

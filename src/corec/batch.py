@@ -66,10 +66,13 @@ def each(
                 check_target(job.target, sources, force or skip)
                 if skip and os.path.exists(job.target):
                     there += 1
+                    written[identity(job.target)] = job.source
                     continue
                 facts = work(job, tell)
                 written[identity(job.target)] = job.source
             except Exception as error:  # one that nobody foresaw must not cost the other files
+                if stopped(error):
+                    raise KeyboardInterrupt from error
                 complain(told_of(job.source, error))
                 failed = True
                 continue
@@ -80,6 +83,13 @@ def each(
         complain(f"{there} {'file was' if there == 1 else 'files were'} there already")
     if failed:
         raise typer.Exit(1)
+
+
+def stopped(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: a library that was just being loaded makes an ImportError of it."""
+    while error and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def told_of(source: Path, error: Exception) -> str:

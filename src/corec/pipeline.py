@@ -67,11 +67,12 @@ def compress(
 ) -> bytes:
     """An ordinary image file that holds a picture in about half the bytes.
 
-    image: array (H, W), (H, W, 3) or (H, W, 4), uint8 or uint16, sRGB; or a PIL image. One of quality (0
-    to 100, by default 50), bpp (bits per pixel of the picture) and size (bytes) may be given; a file is never larger
-    than bpp or size allow. codec: the model's, or "jpeg", if not said; "learned" writes a .corec file, which only Corec
-    opens. model: a name from corec.list_models() or list_learned(), or of a method, whose models are then chosen among;
-    else the best for the picture. gray: keep only luma. background: the colour behind transparent pixels.
+    image: array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8, uint16 or bool, sRGB; or a PIL image. One of quality
+    (0 to 100, by default 50), bpp (bits per pixel of the picture) and size (bytes) may be given; a file is never larger
+    than bpp or size allow. codec: "jpeg", "jpeg2000", "bpg", "heic", "webp", "avif", "jxl", or "learned", which writes
+    a .corec file that only Corec opens; if not said, the model's, or "jpeg". model: a name from corec.list_models() or
+    list_learned(), or of a method, whose models are then chosen among, or "plain" for the codec alone; else the best
+    for the picture. gray: keep only luma. background: the colour behind transparent pixels.
     effort: rounds, 0 to 100, in which a .jpg, .jxl or .corec file is suited to its picture, each of them slow; if not
     said, 4, and none above 4 megapixels. Raises CorecError.
     """
@@ -86,6 +87,11 @@ def decompress(data: Bytes) -> np.ndarray:
     Raises CorecError for damaged files and for files that Corec did not write.
     """
     return decompress_picture(file_of(data)).pixels
+
+
+def as_python(number: Any) -> Any:
+    """A number as Python has it: NumPy's of few bits overflow."""
+    return number.item() if isinstance(number, np.generic) else number
 
 
 def compress_picture(
@@ -106,6 +112,7 @@ def compress_picture(
     every codec. progress is called with the share done.
     """
     refuse_beyond_largest(picture.width, picture.height)
+    quality, bpp, size = map(as_python, (quality, bpp, size))
     wishes = {name: wish for name, wish in (("quality", quality), ("bpp", bpp), ("size", size)) if wish is not None}
     if len(wishes) > 1:
         raise RateError("give one of quality, bpp and size")
@@ -135,7 +142,7 @@ def compress_picture(
         return compress_learned(picture, model, quality, size, effort, report)
     candidates = candidates_for(picture, codec, model)
     if effort and not any(row.slope for row in candidates):
-        raise ModelError(f"none of the models can suit {codec} files to their pictures: that takes no effort")
+        raise ModelError(f"a file of {codec} takes no effort here: that is for networks in .jpg, .jxl and .corec files")
     writer, known = Writer(report, usual_effort(picture) if effort is None else effort), None
     if size is None:
         full = next((row for row in candidates if row.scale == 1), candidates[0])

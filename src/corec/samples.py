@@ -28,7 +28,8 @@ def refuse_misread(image: Image.Image) -> None:
     8 bits with a sign."""
     tags = getattr(image, "tag_v2", {})
     depths, signs = (tags.get(tag, ()) for tag in (ExifTags.Base.BitsPerSample, ExifTags.Base.SampleFormat))
-    if tags.get(ExifTags.Base.PlanarConfiguration) == 2 and max(depths, default=8) > 8:
+    planes = tags.get(ExifTags.Base.SamplesPerPixel, 1)  # a single one is not apart, whatever the file says
+    if planes > 1 and tags.get(ExifTags.Base.PlanarConfiguration) == 2 and max(depths, default=8) > 8:
         raise PictureError(f"has planes of {max(depths)} bits one after the other; store its pixels interleaved first")
     if 2 in signs and max(depths, default=8) <= 8:
         raise PictureError("has samples of 8 bits with a sign; convert it to 8 bits without first")

@@ -16,8 +16,8 @@ from PIL import Image
 
 from corec.codecs import isobmff, rgb
 from corec.codecs.base import Shapes
-from corec.codecs.boxes import boxes
-from corec.codecs.isobmff import box, full_box
+from corec.codecs.boxes import box, boxes
+from corec.codecs.isobmff import full_box
 from corec.errors import CodecError, MissingExtraError, TooLargeError
 from corec.quiet import quiet
 

@@ -19,6 +19,7 @@ def boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         at = stop
 
 
-def box(kind: bytes, content: bytes) -> bytes:
-    """A box of less than 4 GiB."""
+def box(kind: bytes, *parts: bytes) -> bytes:
+    """A box of the parts, one behind the other, of less than 4 GiB."""
+    content = b"".join(parts)
     return (8 + len(content)).to_bytes(4) + kind + content

@@ -63,12 +63,17 @@ def with_floats(stream: bytes, header: Header) -> bytes:
     bits.at = header.end
     if header.begin is None or header.default or not bits.take(1):  # CustomTransformData is all default
         raise CodecError("the JPEG XL file is none of ours: its header has more than an image needs")
+    begin = -(-bits.at // 8)
+    bits.at = 8 * begin
+    usual, _, modular = bits.take(1), bits.take(2), bits.take(1)  # whether all default, what for, modular or VarDCT
+    if modular and not usual:
+        raise CodecError("the JPEG XL file is none of ours: it is not coded as a JPEG's levels are")
     start, stop = header.depth
     low = bits.number & (1 << start) - 1, start
     floats = 0b0100_01_1, 7  # floating point, of 16 bits, of which 5 are the exponent
     between = bits.number >> stop & (1 << header.begin - stop) - 1, header.begin - stop
     head, length = joined([low, floats, between, (0b1_00, 3)])
-    return head.to_bytes(-(-length // 8), "little") + stream[-(-bits.at // 8) :]
+    return head.to_bytes(-(-length // 8), "little") + stream[begin:]
 
 
 def dimensions(bits: "Bits") -> tuple[int, int]:

@@ -7,19 +7,13 @@ Readers skip kinds that they do not know.
 import struct
 
 from corec.codecs.base import ENVELOPE_SIZES
-from corec.codecs.boxes import boxes
+from corec.codecs.boxes import box, boxes
 from corec.errors import CodecError
 
 ENVELOPE = b"Corc"
 """The kind of the box that holds the envelope."""
 FULL = (b"meta",)
 """Kinds whose boxes follow four bytes of version and flags (14496-12, 4.2.2: FullBox)."""
-
-
-def box(kind: bytes, *parts: bytes) -> bytes:
-    """A box of the parts, one behind the other."""
-    content = b"".join(parts)
-    return struct.pack(">I4s", 8 + len(content), kind) + content
 
 
 def full_box(kind: bytes, version: int, *parts: bytes) -> bytes:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from corec.codecs import jpeg, rgb
-from corec.codecs.base import ENVELOPE_SIZES, Shapes
+from corec.codecs.base import ENVELOPE_SIZES, Shapes, within_range
 from corec.codecs.boxes import box, boxes
 from corec.codecs.imageheader import LONGEST, Bits, dimensions, header_of, joined, size_bits, u64, with_floats
 from corec.errors import CodecError, MissingExtraError, TooLargeError
@@ -54,14 +54,12 @@ def accept(data: bytes) -> bool:
     return data.startswith((RAW, CONTAINER))
 
 
-def settle(step: float) -> float:
-    """The nearest step of the format."""
-    return min(max(step, STEPS[0]), STEPS[1])
+settle, condition_alone = within_range(STEPS)
 
 
 def condition(step: float, shapes: Shapes) -> np.ndarray:
     """The natural logarithm (1,) of a step; with a JPEG's shapes, of its tables (1 or 2,)."""
-    return jpeg.condition(step, shapes) if len(shapes) else np.log([settle(step)])
+    return jpeg.condition(step, shapes) if len(shapes) else condition_alone(step, shapes)
 
 
 def distance_at(step: float) -> float:
@@ -85,7 +83,9 @@ def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
     """
     height, width, planes = image.shape
     if max(height, width) > LARGEST or height * width > PIXELS:
-        raise TooLargeError(f"JPEG XL holds at most {PIXELS} pixels here, and this image has {width}x{height}")
+        raise TooLargeError(
+            f"JPEG XL holds at most {LARGEST} pixels a side and {PIXELS} in all here, not {width}x{height}"
+        )
     if len(shapes):
         return of_jpeg(jpeg.encode(image, step, plainer(shapes)))
     if planes == 1:
@@ -107,7 +107,8 @@ def encode(image: np.ndarray, step: float, shapes: Shapes) -> bytes:
 def decode(data: bytes) -> tuple[np.ndarray, None]:
     """The image of a file, uint8 (H, W, 1) luma or (H, W, 3) YCbCr. The header does not tell the step.
 
-    Raises CodecError for damaged files and for anything but 8-bit gray and RGB, and MissingExtraError.
+    Raises CodecError for damaged files and for anything but 8-bit gray and RGB and a JPEG's levels, and
+    MissingExtraError.
     """
     stream = codestream(data)
     header = header_of(stream)
