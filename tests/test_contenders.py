@@ -48,7 +48,7 @@ def test_corec_with_a_codec_writes_files_of_that_codec(codec: str) -> None:
 
 @pytest.mark.usefixtures("zoo")
 def test_a_method_is_its_family() -> None:
-    assert contenders.families() == ["joint"]
+    assert contenders.families() == ["joint", "joint:jxl"]
     who = contenders.contender("joint")
     assert [model.name for model in who.models] == [*tiny.KINDS] and who.chooses
     file = who.write(GRAY, 1500)

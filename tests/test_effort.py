@@ -54,7 +54,7 @@ def test_a_file_is_no_larger_and_its_picture_nearer(name: str, height: int, widt
     errors = [error(decompress_picture(made.data), source) for made in (plain, better)]
     assert errors[1] <= errors[0] or height == 1, "what a decoder rounds is not seen"
     if height > 90 and model_named(name).scale == 1:  # at half size there is less to gain, and not always
-        assert errors[1] < 0.99 * errors[0]
+        assert errors[1] < (0.995 if name.startswith("jxl") else 0.99) * errors[0]
         assert better.runs >= plain.runs + 8
         assert better.data == compress_picture(source, model=name, size=size, effort=8).data
 

@@ -20,11 +20,11 @@ KINDS = {
     "color-half": (True, True),
     "color-full": (True, False),
 }
-"""Name of a tiny model -> color, half. They get the numbers 1 to 4."""
+"""Name of a tiny model -> color, half. They get the numbers 1, 3, 5 and 7, and those of JPEG XL the next ones."""
 RESIZED = "gray-two-thirds", "color-two-thirds", "gray-third", "color-third"
 """What those of half size are called where they are used at other sizes."""
 RESTORERS = {"restore-gray": False, "restore-color": True}
-"""Name of a tiny model that restores plain files -> color. They get the numbers 5 and 6."""
+"""Name of a tiny model that restores plain files -> color. They get the numbers 9 and 10."""
 
 
 def image(height: int, width: int, planes: int, seed: int = 1) -> np.ndarray:

@@ -254,9 +254,10 @@ def through(
     tiles.through(lambda piece: net(before(piece), condition), source, target, after, shape, progress)
 
 
-def refuse_beyond_largest(width: int, height: int) -> None:
-    """The same limit both ways: no file is written that would be taken for a bomb when it is read."""
-    if width * height > LARGEST:
+def refuse_beyond_largest(width: int, height: int, counted: Callable[[int], int] = int) -> None:
+    """The same limit both ways: no file is written that would be taken for a bomb when it is read. Sides may count for
+    more than they are. Raises PictureError."""
+    if counted(width) * counted(height) > LARGEST:
         raise PictureError(
             f"{width} x {height} pixels are too many; Corec holds up to {LARGEST // 1_000_000} megapixels"
         )

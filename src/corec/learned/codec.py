@@ -60,7 +60,7 @@ def origin(data: bytes) -> tuple[Header, bytes, Learned]:
     model = learned_numbered(header.model)
     if not header.width * header.height:
         raise PictureError("the file is damaged: its picture has no pixels")
-    refuse_beyond_largest(padded(header.width), padded(header.height))
+    refuse_beyond_largest(header.width, header.height, padded)
     if header.level >= len(tables_of(model).gain):
         raise CodecError(f"the file is damaged: model {model.name} has no level {header.level}")
     if header.gray and not model.color:
@@ -109,7 +109,7 @@ class Latents:
         self.both = looks_both_ways(self.tables, picture.height, picture.width)
         self.rounds = rounds
         self.progress = progress or (lambda share: None)
-        refuse_beyond_largest(padded(picture.width), padded(picture.height))
+        refuse_beyond_largest(picture.width, picture.height, padded)
         constriction()  # if it is missing, that should not come to light behind all the work
         self.analysed: int | None = None
         """The level that values are for."""
