@@ -81,6 +81,26 @@ def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(tmp_path: Path) 
     assert all(torch.equal(whole["method"][name], weight) for name, weight in parts["method"].items())
 
 
+def test_convolutions_may_learn_slower_than_all_else(tmp_path: Path) -> None:
+    for index in range(3):
+        Image.fromarray(np.random.default_rng(index).integers(0, 256, (48, 48), np.uint8)).save(
+            tmp_path / f"{index}.png"
+        )
+    for share, run in ((0.0, "none"), (1e-3, "little"), (1.0, "much")):
+        train(replace(MUON, convolutions=share), tmp_path, tmp_path / run)
+    none, little, much = (
+        torch.load(tmp_path / run / "checkpoint.pt", weights_only=True)["method"] for run in ("none", "little", "much")
+    )
+    name = "reconstruct.fine.0.inner.weight"
+    ways = [(run[name] - none[name]).norm() for run in (little, much)]
+    assert 0 < ways[0] < 0.01 * ways[1]
+    bias = "reconstruct.fine.0.inner.bias"
+    assert (none[bias] - build(MUON).state_dict()[bias]).abs().max() > 1e-4
+
+
 def test_an_unknown_optimizer_is_refused() -> None:
     with pytest.raises(RecipeError, match="adam or muon"):
         replace(MUON, optimizer="sgd")
+    for wrong in ({"convolutions": -1.0}, {"convolutions": 0.5, "optimizer": "adam"}):
+        with pytest.raises(RecipeError, match="convolutions must be"):
+            replace(MUON, **wrong)  # type: ignore[arg-type]

@@ -63,7 +63,7 @@ def optimizers_for(method: nn.Module, recipe: Recipe) -> list[Optimizer]:
     if recipe.optimizer == "adam" or not matrices:
         return [Adam(method.parameters(), lr=recipe.learning_rate)]
     others = [weight for weight in method.parameters() if not muon.fits(weight)]
-    return [Adam(others, lr=recipe.learning_rate), muon.Muon(matrices, lr=recipe.learning_rate)]
+    return [Adam(others, lr=recipe.learning_rate), muon.Muon(matrices, recipe.learning_rate, recipe.convolutions)]
 
 
 def train(
@@ -98,7 +98,7 @@ def train(
         while not stop:
             method.begin(step / recipe.steps)
             for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-                group["lr"] = learning_rate(recipe, step) * method.rate
+                group["lr"] = learning_rate(recipe, step) * method.rate * group.get("share", 1.0)
             generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
             draws = method.draw_steps(recipe.batch, generator)
             # What a method draws by itself, noise for instance, depends on the step alone too.

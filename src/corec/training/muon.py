@@ -26,10 +26,13 @@ def fits(weight: Tensor) -> bool:
 
 
 class Muon(torch.optim.Optimizer):
-    """Steps for weights (M, N, kernel, kernel), which are matrices (M, N * kernel * kernel) to it."""
+    """Steps for weights (M, N, kernel, kernel), which are matrices (M, N * kernel * kernel) to it.
 
-    def __init__(self, weights: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
-        super().__init__(weights, {"lr": lr, "momentum": momentum})
+    share: by what whoever sets lr is to multiply it.
+    """
+
+    def __init__(self, weights: Iterable[Tensor], lr: float, share: float = 1.0, momentum: float = 0.95) -> None:
+        super().__init__(weights, {"lr": lr * share, "share": share, "momentum": momentum})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:

@@ -32,6 +32,8 @@ class Recipe:
     """adam, or muon: that for the weights of convolutions, Adam for all others."""
     learning_rate: float = 1e-3
     """Adam's, and Muon's over what it is multiplied by there."""
+    convolutions: float = 1.0
+    """By what Muon's is multiplied further: by little, where convolutions are nearly at their best to begin with."""
     warm_up: int = 200
     average: float = 0.998
     """Decay of the running mean of the weights, which is what is exported."""
@@ -44,6 +46,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if min(self.steps, self.batch) < 1:
             raise RecipeError("steps and batch must be at least 1")
+        if not 0 <= self.convolutions < math.inf or (self.convolutions != 1 and self.optimizer != "muon"):
+            raise RecipeError("convolutions must be a number from 0 on, and is for the optimizer muon")
         if self.optimizer not in ("adam", "muon"):
             raise RecipeError(f"optimizer must be adam or muon, not {self.optimizer!r}")
         if not 32 <= self.crop <= LARGEST_CROP:
