@@ -24,19 +24,28 @@ def test_gdn_is_its_formula_and_can_be_inverted() -> None:
     forward, inverse = GDN(4), GDN(4, inverse=True)
     for parameter in forward.parameters():
         parameter.uniform_(-0.6, 0.6)  # of either sign: what counts are their squares
+    for tilt in (forward.gain, forward.strength):
+        tilt.terms.mul_(0.05)
     inverse.load_state_dict(forward.state_dict())
-    x = torch.randn(2, 4, 3, 5, dtype=torch.float32)
+    x, place = torch.randn(2, 4, 3, 5), torch.tensor([-1.0, 1.5])
     beta, gamma = (p.double().square().numpy() for p in (forward.root_beta, forward.root_gamma))
+    a, b = (
+        np.exp(10 * (np.vander(place.double().numpy(), 3, increasing=True) @ tilt.terms.double().numpy()))[
+            ..., None, None
+        ]
+        for tilt in (forward.gain, forward.strength)
+    )
+    assert (a[0] != a[1]).all() and (b[0] != b[1]).all()
 
     def root(of: np.ndarray) -> np.ndarray:
-        return np.sqrt(beta[:, None, None] + 1e-6 + np.einsum("ij,njhw->nihw", gamma, of**2))
+        return np.sqrt(beta[:, None, None] + 1e-6 + np.einsum("ij,njhw->nihw", gamma, b * of**2))
 
-    y, exact = forward(x).numpy(), x.double().numpy()
-    np.testing.assert_allclose(y, exact / root(exact), rtol=1e-5)
-    np.testing.assert_allclose(inverse(x).numpy(), exact * root(exact), rtol=1e-5)
-    found = inverse(forward(x)).numpy()  # the first step of a fixed-point iteration
+    y, exact = forward(x, place).numpy(), x.double().numpy()
+    np.testing.assert_allclose(y, a * exact / root(exact), rtol=1e-5)
+    np.testing.assert_allclose(inverse(x, place).numpy(), a * exact * root(exact), rtol=1e-5)
+    found = inverse(forward(x, place), place).numpy()  # the first step of a fixed-point iteration
     for _ in range(200):
-        found = y * root(found)
+        found = y / a * root(found)
     np.testing.assert_allclose(found, exact, rtol=1e-3)
 
 
@@ -53,9 +62,10 @@ def test_the_published_sizes() -> None:
 @torch.no_grad()
 def test_sizes_of_what_goes_between_the_networks(height: int, width: int) -> None:
     parts = build(PLAIN).parts()
-    latents = parts["analysis"](torch.rand(1, 1, height, width))
+    log_step = torch.zeros(1, 6)
+    latents = parts["analysis"](torch.rand(1, 1, height, width), log_step)
     assert latents.shape == (1, 6, height // 16, width // 16)
-    assert parts["synthesis"](latents).shape == (1, 1, height, width)
+    assert parts["synthesis"](latents, log_step).shape == (1, 1, height, width)
 
 
 # Ballé et al. 2017: noise instead of rounding (their figure 4)
@@ -86,10 +96,11 @@ def test_the_noisy_distortion_is_unbiased_and_varies_little(scale: float) -> Non
     torch.manual_seed(1)
     decoder = balle2017.Synthesis(1, 6, 6)
     latents, gain = scale * torch.randn(600, 6, 1, 1), 10.0
-    clean = decoder(latents / gain)
+    log_step = torch.full((1, 6), -math.log(gain))
+    clean = decoder(latents / gain, log_step)
 
     def distortion(quantised: Tensor) -> float:
-        return float((decoder(quantised / gain) - clean).square().mean())
+        return float((decoder(quantised / gain, log_step) - clean).square().mean())
 
     noisy = [distortion(balle2017.noisy(latents)) for _ in range(6)]
     assert np.mean(noisy) == pytest.approx(distortion(latents.round()), rel=0.06)
@@ -117,7 +128,8 @@ def test_it_begins_as_a_transform_that_gives_pictures_back(planes: int) -> None:
     pictures = smooth(8, planes)
     method = build(replace(PLAIN, settings={**PLAIN.settings, "color": planes == 3, "filters": 90})).eval()
     method.start_with(pictures)
-    error = (method.synthesis(method.analysis(pictures)) - pictures).square().mean()
+    log_step = -method.levels.gain(torch.full((8,), 4.0)).log()
+    error = (method.synthesis(method.analysis(pictures, log_step), log_step) - pictures).square().mean()
     assert error < 1e-4
     coarse, fine = (method(pictures, torch.full((8,), level))[1] for level in (0.0, 7.0))
     assert fine["psnr"] > coarse["psnr"] > 22

@@ -19,9 +19,11 @@ What is ours:
   densities on the symbols of files, the rest as it is (Guo et al. 2021, "Soft then hard", arXiv 2104.05168).
 - A symbol is the rounded latent or its neighbour towards zero, whichever costs less: squared error + PRICE times bits.
 - MS-SSIM as a distortion.
-- Networks that are told nothing about the level.
+- Networks that are told of the level how large the gains are: GDN's strength and gain go with it (layers.py), and so
+  do the densities' widths.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -30,19 +32,35 @@ from torch import Tensor, nn
 
 from corec.methods.densities import Factorised, Masses
 from corec.methods.klt import klt, lay, lay_transposed
-from corec.methods.layers import GDN
+from corec.methods.layers import GDN, Tilt
 from corec.methods.levels import Levels, Rates
 from corec.methods.similarity import distortion_of
 from corec.training.recipe import at_least
 
+START = 8.0
+"""Gain of all latents in the middle of the levels, at first."""
 GRID = 16
 """Sides of training crops are multiples of it."""
 PRICE = 0.1
 """Of a bit, in squared bins. At high rates 2 ln 2 / 12 = 0.116 is what another bin of the quantiser would save."""
 
 
+def place_of(log_step: Tensor) -> Tensor:
+    """Where in the range of levels logarithms of steps (N, latents), of 1 / gain, are: (N,), about 0 in the middle."""
+    return log_step.mean(1) + math.log(START)
+
+
+def through(layers: nn.Sequential, x: Tensor, log_step: Tensor) -> Tensor:
+    """What layers, of which GDN goes with the level, make of x one after the other."""
+    place = place_of(log_step)
+    for layer in layers:
+        x = layer(x, place) if isinstance(layer, GDN) else layer(x)
+    return x
+
+
 class Analysis(nn.Module):
-    """Picture (N, C, H, W) in 0..1, H and W multiples of 16 -> latents (N, latents, H/16, W/16)."""
+    """Picture (N, C, H, W) in 0..1, H and W multiples of 16, and log steps (N, latents) -> latents (N, latents, H/16,
+    W/16)."""
 
     def __init__(self, planes: int, filters: int, latents: int) -> None:
         super().__init__()
@@ -56,12 +74,12 @@ class Analysis(nn.Module):
         )
         initialise(self)
 
-    def forward(self, picture: Tensor) -> Tensor:
-        return self.layers(picture - 0.5)
+    def forward(self, picture: Tensor, log_step: Tensor) -> Tensor:
+        return through(self.layers, picture - 0.5, log_step)
 
 
 class Synthesis(nn.Module):
-    """Latents (N, latents, h, w) -> picture (N, C, 16h, 16w), about 0..1."""
+    """Latents (N, latents, h, w) and log steps (N, latents) -> picture (N, C, 16h, 16w), about 0..1."""
 
     def __init__(self, planes: int, filters: int, latents: int) -> None:
         super().__init__()
@@ -75,8 +93,8 @@ class Synthesis(nn.Module):
         )
         initialise(self)
 
-    def forward(self, latents: Tensor) -> Tensor:
-        return self.layers(latents).float() + 0.5
+    def forward(self, latents: Tensor, log_step: Tensor) -> Tensor:
+        return through(self.layers, latents, log_step).float() + 0.5
 
 
 def initialise(network: nn.Module) -> None:
@@ -126,8 +144,8 @@ class Method(nn.Module):
         self.settles = False
         self.analysis = Analysis(planes, filters, latents)
         self.synthesis = Synthesis(planes, filters, latents)
-        self.levels = Levels(latents, settings.lambdas, settings.levels, start=8.0)
-        self.density = Factorised(latents)
+        self.levels = Levels(latents, settings.lambdas, settings.levels, START)
+        self.density, self.width = Factorised(latents), Tilt(latents)
 
     def start_with(self, pictures: Tensor) -> None:
         """Begin with the block transform that suits training crops best: (N, 1 or 3, H, W) in 0..1."""
@@ -150,26 +168,33 @@ class Method(nn.Module):
     def forward(self, batch: Tensor, level: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """One training step's loss. batch (N, 1 or 3, H, W): luma or RGB in 0..1, H and W multiples of
         16; level (N,), from draw_steps. Returns the loss and what to log, each a scalar."""
-        y = self.analysis(batch)
         with torch.autocast(batch.device.type, enabled=False):
             gain = self.levels.gain(level)
+        log_step = -gain.log()
+        y = self.analysis(batch, log_step)
+        with torch.autocast(batch.device.type, enabled=False):
             scaled = gain[:, :, None, None] * y
-            q = noisy(scaled) if self.training and not self.settles else self.chosen(scaled, gain)
-            bits = self.density.bits(q, gain).sum((1, 2, 3))
+            spread = self.spread(gain)
+            q = noisy(scaled) if self.training and not self.settles else self.chosen(scaled, spread)
+            bits = self.density.bits(q, spread).sum((1, 2, 3))
             received = q / gain[:, :, None, None]
-        restored = self.synthesis(received)
+        restored = self.synthesis(received, log_step)
         with torch.autocast(batch.device.type, enabled=False):
             distortion, error = distortion_of(restored, batch, self.settings.distortion)
             rate = bits / (batch.shape[-1] * batch.shape[-2])
             loss = self.levels.loss(rate, distortion, level)
         return loss, {"psnr": -10 * error.detach().log10().mean(), "bpp": rate.detach().mean()}
 
+    def spread(self, gain: Tensor) -> Tensor:
+        """By what densities are wider at these gains (N, latents): of that shape."""
+        return gain * self.width(place_of(-gain.log()))[:, :, 0, 0]
+
     @torch.no_grad()
-    def chosen(self, scaled: Tensor, gain: Tensor) -> Tensor:
-        """The symbols of latents times their gain (N, latents): both (N, latents, h, w)."""
+    def chosen(self, scaled: Tensor, spread: Tensor) -> Tensor:
+        """The symbols of latents times their gain (N, latents, h, w), under densities so wide (N, latents)."""
         near = scaled.round()
         lower = near - near.sign()
-        saved = self.density.bits(near, gain) - self.density.bits(lower, gain)
+        saved = self.density.bits(near, spread) - self.density.bits(lower, spread)
         # The squared error of the neighbour towards zero is larger by 1 + 2 (|scaled| - |near|).
         return torch.where(1 + 2 * (scaled.abs() - near.abs()) < PRICE * saved, lower, near)
 
@@ -195,4 +220,5 @@ class Method(nn.Module):
 
     def tables(self) -> Iterator[Masses]:
         """Probabilities of the latents' symbols: of every channel at level 0, then at level 1, …"""
-        return self.density.tables(self.levels.gains())
+        with torch.no_grad():
+            return self.density.tables(self.spread(self.levels.gains()))

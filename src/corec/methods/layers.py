@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from corec.methods.densities import SPEED
+
 
 def cubic(x: Tensor, a: float = -0.5) -> Tensor:
     """Keys' cubic convolution kernel at the distances x (in samples); a = -0.5 as in Pillow."""
@@ -80,13 +82,30 @@ def silence(layer: nn.Module) -> None:
         nn.init.zeros_(parameter)
 
 
+class Tilt(nn.Module):
+    """A factor for each channel, 1 at first, whose logarithm goes with the square of where a codec's level is.
+
+    (N,) -> (N, C, 1, 1).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.terms = nn.Parameter(torch.zeros(3, channels))
+
+    def forward(self, place: Tensor) -> Tensor:
+        powers = torch.stack([torch.ones_like(place), place, place.square()], 1)
+        return (SPEED * powers @ self.terms).exp()[:, :, None, None]
+
+
 class GDN(nn.Module):
     """Generalised divisive normalisation (Ballé et al. 2016, arXiv 1511.06281), or one step of its inverse.
 
-        y_i = x_i / sqrt(beta_i + sum_j gamma_ij x_j^2)        inverse: x_i times that root
+        y_i = a_i x_i / sqrt(beta_i + sum_j gamma_ij b_j x_j^2)        inverse: a_i x_i times that root
 
-    (N, C, H, W) -> the same, in float32. beta stays above 1e-6 and gamma above 0 because their square roots are what is
-    trained; those of gamma start small, so that next to nothing is changed, not at zero, where a square has no slope.
+    (N, C, H, W) and places in the range of levels (N,) -> the same, in float32. beta stays above 1e-6 and gamma above 0
+    because their square roots are what is trained; those of gamma start small, so that next to nothing is changed, not
+    at zero, where a square has no slope. a and b, which are ours, go with the level: where bins are fine a linear
+    transform does best.
     """
 
     def __init__(self, channels: int, inverse: bool = False) -> None:
@@ -94,10 +113,11 @@ class GDN(nn.Module):
         self.inverse = inverse
         self.root_beta = nn.Parameter(torch.ones(channels))
         self.root_gamma = nn.Parameter(torch.full((channels, channels), 0.01))
+        self.gain, self.strength = Tilt(channels), Tilt(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, place: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
             gamma = self.root_gamma.square()[:, :, None, None]
-            energy = F.conv2d(x.square(), gamma, self.root_beta.square() + 1e-6)
-            return x * (energy.sqrt() if self.inverse else energy.rsqrt())
+            energy = F.conv2d(self.strength(place) * x.square(), gamma, self.root_beta.square() + 1e-6)
+            return self.gain(place) * x * (energy.sqrt() if self.inverse else energy.rsqrt())
