@@ -6,7 +6,7 @@ For every joint model, over the pictures in and below a folder, at the ends and 
 At scale 1 the picture itself is the reference. Colour is measured over RGB.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -46,4 +46,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description="How much compact images look like the picture.")
+    parser.add_argument("folder", type=Path, help="of pictures")
+    main(parser.parse_args().folder)

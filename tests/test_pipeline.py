@@ -307,6 +307,15 @@ def test_a_large_picture_that_cannot_be_so_small_says_how_small(monkeypatch: pyt
     assert len(compress_picture(picture(200, 333, True), size=caught.value.smallest).data) == caught.value.smallest
 
 
+def test_what_a_viewer_shows_of_a_file_of_ours_is_not_compressed(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(compress(picture(31, 50, False).pixels, bpp=2.0))
+    with Image.open(path) as image, pytest.raises(EnvelopeError, match="written by Corec"):
+        compress(image)
+    with Image.open(path) as image:
+        assert compress(image.copy(), bpp=2.0)
+
+
 def test_the_facts_of_a_file() -> None:
     data = compress_picture(picture(31, 50, False), model="color-half", size=2000).data
     facts = describe(data)

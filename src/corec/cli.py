@@ -117,7 +117,9 @@ def compress(
     skip: Skip = False,
     as_json: Json = False,
 ) -> None:
-    """Write pictures as ordinary image files, small ones; or as .corec files, which only Corec opens.
+    """Write pictures as small files of ordinary formats.
+
+    A .corec file is opened by Corec alone.
 
     SRC: files, or folders with all pictures in and below them. DST: a file, or for several sources a
     folder, which is made. One of --quality, --bpp and --bytes may say how small.
@@ -187,7 +189,9 @@ def restore(
     skip: Skip = False,
     as_json: Json = False,
 ) -> None:
-    """Remove the coding artefacts of any JPEG files, gray or colour (not CMYK).
+    """Remove the coding artefacts of JPEG files.
+
+    They are gray or colour, not CMYK.
 
     SRC: files, or folders with all such files in and below them. DST: a file of any usual picture format,
     or for several sources a folder, which is made; the pictures in it are .png.
@@ -286,10 +290,10 @@ def evaluate(
     processes: Annotated[int, typer.Option(metavar="N", min=1, help="Pictures at a time.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Measure again what REPORT has.")] = False,
 ) -> None:
-    """Compare Corec with other codecs at equal bytes, over the pictures in and below a folder.
+    """Compare Corec with other codecs at equal bytes.
 
-    No file is larger than that of --match, or than --bpp allows, for the same picture. REPORT gets tables, a plot, a
-    page and every figure; a run that was stopped goes on with what is in it.
+    FOLDER: the pictures in and below it. No file is larger than that of --match, or than --bpp allows, for the same
+    picture. REPORT gets tables, a plot, a page and every figure; a run that was stopped goes on with what is in it.
     """
     with extra("evaluate"):
         from corec.evaluation import command

@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -76,6 +77,8 @@ def compress(
     effort: rounds, 0 to 100, in which a .jpg, .jxl or .corec file is suited to its picture, each of them slow; if not
     said, 4, and none above 4 megapixels. Raises CorecError.
     """
+    if opened := getattr(image, "filename", None):  # by Pillow, and no more than that
+        refuse_ours(Path(os.fsdecode(opened)))
     picture = as_picture(image, background)
     picture = picture.luma() if gray else picture
     return compress_picture(picture, codec=codec, model=model, quality=quality, bpp=bpp, size=size, effort=effort).data
