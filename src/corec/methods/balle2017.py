@@ -16,8 +16,7 @@ What is ours:
 - lambda is in bits a pixel for a mean squared error of one level of 255, where the paper has sums over crops.
 - Transforms begin as the Karhunen-Loève transform of blocks of 16x16 (klt.py), with a GDN that does next to nothing.
 - `settled`: noise is not rounding, most of all in coarse bins, so the last part of a run can train synthesis and
-  densities on the symbols of files, the rest as it is (Guo et al. 2021, "Soft then hard", arXiv 2104.05168).
-- A symbol is the rounded latent or its neighbour towards zero, whichever costs less: squared error + PRICE times bits.
+  densities on rounded latents, the rest as it is (Guo et al. 2021, "Soft then hard", arXiv 2104.05168).
 - MS-SSIM as a distortion.
 - Networks that are told of the level how large the gains are: GDN's strength and gain go with it (layers.py), and so
   do the densities' widths.
@@ -41,8 +40,6 @@ START = 8.0
 """Gain of all latents in the middle of the levels, at first."""
 GRID = 16
 """Sides of training crops are multiples of it."""
-PRICE = 0.1
-"""Of a bit, in squared bins. At high rates 2 ln 2 / 12 = 0.116 is what another bin of the quantiser would save."""
 
 
 def place_of(log_step: Tensor) -> Tensor:
@@ -132,8 +129,8 @@ class Method(nn.Module):
 
     rate = 1.0
     """By what the recipe's learning rate is multiplied."""
-    price = PRICE
-    """See corec.models.Learned."""
+    price = 0.0
+    """See corec.models.Learned: symbols are rounded."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -175,7 +172,7 @@ class Method(nn.Module):
         with torch.autocast(batch.device.type, enabled=False):
             scaled = gain[:, :, None, None] * y
             spread = self.spread(gain)
-            q = noisy(scaled) if self.training and not self.settles else self.chosen(scaled, spread)
+            q = noisy(scaled) if self.training and not self.settles else scaled.round()
             bits = self.density.bits(q, spread).sum((1, 2, 3))
             received = q / gain[:, :, None, None]
         restored = self.synthesis(received, log_step)
@@ -188,15 +185,6 @@ class Method(nn.Module):
     def spread(self, gain: Tensor) -> Tensor:
         """By what densities are wider at these gains (N, latents): of that shape."""
         return gain * self.width(place_of(-gain.log()))[:, :, 0, 0]
-
-    @torch.no_grad()
-    def chosen(self, scaled: Tensor, spread: Tensor) -> Tensor:
-        """The symbols of latents times their gain (N, latents, h, w), under densities so wide (N, latents)."""
-        near = scaled.round()
-        lower = near - near.sign()
-        saved = self.density.bits(near, spread) - self.density.bits(lower, spread)
-        # The squared error of the neighbour towards zero is larger by 1 + 2 (|scaled| - |near|).
-        return torch.where(1 + 2 * (scaled.abs() - near.abs()) < PRICE * saved, lower, near)
 
     def draw_steps(self, count: int, generator: torch.Generator) -> Tensor:
         """Levels for a batch, all equally often."""
