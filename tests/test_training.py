@@ -445,6 +445,22 @@ def test_networks_compute_in_bf16_where_that_is_fast(fast: bool, monkeypatch: py
     assert seen == [torch.bfloat16 if fast else torch.float32] and loss.dtype == torch.float32
 
 
+@pytest.mark.parametrize("fast", [False, True])
+def test_optimizers_multiply_in_bf16_where_that_is_fast(
+    fast: bool, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    class Products(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            seen.append((torch.eye(2) @ torch.eye(2)).dtype)
+
+    monkeypatch.setattr(loop, "has_bf16", lambda: fast)
+    monkeypatch.setattr(loop, "optimizers_for", lambda method, recipe: [Products(method.parameters())])
+    train(replace(TINY, steps=1), pictures, tmp_path)
+    assert seen == [torch.bfloat16 if fast else torch.float32]
+
+
 def test_the_tiniest_numbers_are_zero_while_training(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

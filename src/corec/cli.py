@@ -91,9 +91,7 @@ def compress(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="One of `corec models`, a method, or plain. By default the best for each file."
-        ),
+        typer.Option(metavar="NAME", help="Of `corec models`, or a method, or plain. By default each file's best."),
     ] = None,
     quality: Annotated[
         float | None, typer.Option(metavar="Q", min=0, max=100, help="0 is smallest, 100 best. By default 50.")
@@ -269,9 +267,7 @@ def evaluate(
     ] = None,
     match: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="ANCHOR", help="Bytes of jpeg@QUALITY, bpg@QP, jpeg2000@BPP, CODEC@STEP; may be given again."
-        ),
+        typer.Option(metavar="ANCHOR", help="Bytes of jpeg@QUALITY, jpeg2000@BPP, bpg@QP, CODEC@STEP. Repeatable."),
     ] = None,
     rates: Annotated[
         list[float] | None,

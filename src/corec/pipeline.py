@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from corec.choice import Choice, Writer, candidates_for, choose, range_of
 from corec.codecs import jpeg
@@ -77,7 +78,7 @@ def compress(
     effort: rounds, 0 to 100, in which a .jpg, .jxl or .corec file is suited to its picture, each of them slow; if not
     said, 4, and none above 4 megapixels. Raises CorecError.
     """
-    if opened := getattr(image, "filename", None):  # by Pillow, and no more than that
+    if isinstance(image, Image.Image) and (opened := getattr(image, "filename", None)):  # and not changed since
         refuse_ours(Path(os.fsdecode(opened)))
     picture = as_picture(image, background)
     picture = picture.luma() if gray else picture
