@@ -120,13 +120,29 @@ def test_an_empty_folder_leaves_the_others_be(run: Run) -> None:
 
 
 def test_the_second_of_two_sources_for_one_target_is_left_out(run: Run) -> None:
-    for name in ("p/a.bmp", "p/a.png", "p/b.png"):
+    for name in ("p/a.png", "r/a.png", "r/b.png"):
         photo(Path(name))
     for force in ([], ["--force"]):
-        status, out, err = run("compress", "p", "p/a.bmp", "-o", "q", *force)
-        assert status == 1 and len(out) == 2 and len(err) == 1
-        assert files(Path("q")) == {"a.jpg", "b.jpg"}
-        assert err[0].startswith("corec: p/a.png: p/a.bmp has become q/a.jpg already")
+        status, out, err = run("compress", "p/a.png", "r/a.png", "r/b.png", "r/b.png", "-o", "q", *force)
+        assert status == 1 and len(out) == (2 if force else 0) + 0 or not force
+        assert files(Path("q")) == {"a.png.jpg", "b.jpg"}
+        assert any(line.startswith("corec: r/a.png: p/a.png has become q/a.png.jpg already") for line in err)
+
+
+def test_sources_of_one_name_keep_their_endings(run: Run) -> None:
+    for name in ("p/a.bmp", "p/a.png", "p/b.png", "p/r/a.tif"):
+        photo(Path(name))
+    Path("p/c.png").symlink_to("b.png")
+    how = "--quality", "20", "--effort", "0"
+    status, out, err = run("compress", "p", "p/a.bmp", "-o", "q", *how)
+    assert (status, len(out), err) == (0, 5, [])
+    made = {"a.bmp.jpg", "a.png.jpg", "b.jpg", "c.jpg", "r/a.jpg"}
+    assert files(Path("q")) == made
+    assert run("compress", "p", "p/a.bmp", "-o", "q", *how, "--skip-existing")[:2] == (0, [])
+    # Into the sources' own folder a second call finds what the first has written.
+    assert run("compress", "p", "-o", "p", *how)[0] == 0
+    status, out, err = run("compress", "p", "-o", "p", *how)
+    assert (status, out, files(Path("p"))) == (1, [], made | {"a.bmp", "a.png", "b.png", "c.png", "r/a.tif"})
 
 
 def test_a_source_that_fails_leaves_its_target_to_another(run: Run) -> None:
@@ -135,7 +151,7 @@ def test_a_source_that_fails_leaves_its_target_to_another(run: Run) -> None:
     photo(Path("p/a.png"))
     status, out, err = run("compress", "p", "-o", "q")
     assert (status, len(out), len(err)) == (1, 1, 1)
-    assert "p/a.gif" in err[0] and files(Path("q")) == {"a.jpg"}
+    assert "p/a.gif" in err[0] and files(Path("q")) == {"a.png.jpg"}
 
 
 def test_what_appears_meanwhile_is_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

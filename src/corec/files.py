@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -37,8 +38,9 @@ def plan(
     A folder stands for the files directly in it and below whose names end in one of endings. The
     destination is a folder, where the sources' names (below a folder: their relative paths) are kept with the
     new suffix, unless there is one source, a file, and the destination neither is a folder nor
-    ends in a slash. A source need not exist, and several may have the same target. Raises FileError for a destination
-    that cannot be meant.
+    ends in a slash. Sources that differ in nothing but their suffixes (a phone's IMG.HEIC and IMG.JPG) keep these, with
+    the new one behind. A source need not exist, and several may have the same target. Raises FileError for a
+    destination that cannot be meant.
     """
     if not is_folder(sources, destination):
         return [Job(sources[0], Path(destination))], []
@@ -51,7 +53,7 @@ def plan(
         )
     endings = frozenset(endings)
     known = PICTURES | endings
-    jobs: dict[tuple[str, Path], Job] = {}
+    jobs: dict[tuple[str, Path], tuple[Job, Path]] = {}
     others: list[Path] = []
     for source in sources:
         wrong = f"the folder has no file that ends in {', '.join(sorted(endings))}"
@@ -60,12 +62,19 @@ def plan(
         except OSError as error:
             found, wrong = [], f"cannot be read: {error.strerror}"
         if not found:
-            jobs[os.path.realpath(source), folder] = Job(source, folder, wrong)
+            jobs[os.path.realpath(source), folder] = Job(source, folder, wrong), folder
         for path, name in found:
             target = folder / renamed(name, suffix, known)
-            jobs.setdefault((os.path.realpath(path), target), Job(path, target))
+            whole = folder / name.with_name(name.name + suffix)
+            jobs.setdefault((os.path.realpath(path), target), (Job(path, target), whole))
     taken = {real for real, _ in jobs}
-    return [*jobs.values()], [path for path in dict.fromkeys(others) if os.path.realpath(path) not in taken]
+    # A target that is a source is left as it is, and refused: the folder may hold what an earlier call has written.
+    several = {target for target, count in Counter(target for _, target in jobs).items() if count > 1}
+    several = {target for target in several if os.path.realpath(target) not in taken}
+    return (
+        [Job(job.source, whole) if job.target in several and not job.problem else job for job, whole in jobs.values()],
+        [path for path in dict.fromkeys(others) if os.path.realpath(path) not in taken],
+    )
 
 
 def is_folder(sources: Sequence[Path], destination: str) -> bool:
