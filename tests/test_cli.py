@@ -12,6 +12,7 @@ from conftest import Run
 from PIL import Image
 from tiny import files, look, photo
 
+from corec.listing import FRACTIONS
 from corec.models import learned, models
 
 
@@ -128,7 +129,8 @@ def test_there_and_back(run: Run) -> None:
         assert {key: told[key] for key in ("model", "codec", "bytes", "width", "height")} == {
             key: row[key] for key in ("model", "codec", "bytes", "width", "height")
         }
-        assert run("info", "a.jpg")[1][0].split() == ["codec", "jpeg"]
+        shown = [line.split() for line in run("info", "a.jpg")[1]]
+        assert shown[0] == ["codec", "jpeg"] and ["scale", FRACTIONS[told["scale"]]] in shown
         assert run("decompress", "a.jpg", "-o", "b.png", "--force")[0] == 0
         with Image.open("a.png") as one, Image.open("b.png") as other:
             assert (one.mode, one.size) == (other.mode, other.size)
@@ -148,9 +150,9 @@ def test_what_is_there_may_be_left_out(run: Run) -> None:
         status, out, err = run(command, "a.png", "-o", wanted, "--skip-existing")
         assert (status, out, err) == (0, [], ["corec: 1 file was there already"])
     assert "is itself a source" in run("decompress", "a.png", "-o", "a.png", "--skip-existing")[2][0]
-    photo(Path("a.bmp"))  # another picture, for the same file
-    status, out, err = run("compress", "a.png", "a.bmp", *how, "--skip-existing")
-    assert (status, out, len(err)) == (1, [], 2) and "a.png has become q/a.jpg already" in err[0]
+    photo(Path("p/b.png"))  # another picture, for the same file
+    status, out, err = run("compress", "b.png", "p/b.png", *how, "--skip-existing")
+    assert (status, out, len(err)) == (1, [], 2) and "b.png has become q/b.jpg already" in err[0]
     assert run("compress", "a.png", *how, "--skip-existing", "--force")[0] == 2
 
 

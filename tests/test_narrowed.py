@@ -21,9 +21,27 @@ def test_weights_as_int8_are_off_by_half_a_step_of_their_row() -> None:
     whole = to_onnx(network, image)
     data = narrowed(whole, "int8")
     assert len(data) < len(whole) - 2 * network.weight.numel()
-    steps = network.weight.detach().abs().amax((1, 2, 3)) / 127
+    steps = (network.weight.detach().abs().amax((1, 2, 3)) / 127).half().float()
     with torch.no_grad():
         network.weight.copy_((network.weight / steps[:, None, None, None]).round() * steps[:, None, None, None])
+        expected = network(image)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(Network(data, 1)(image[0].permute(1, 2, 0).numpy()), expected, atol=1e-4)
+
+
+def test_kernels_of_the_largest_weights_have_steps_of_their_own() -> None:
+    torch.manual_seed(1)
+    network = torch.nn.Sequential(torch.nn.Conv2d(16, 144, 5, padding=2), torch.nn.Conv2d(144, 160, 5, padding=2))
+    weight = network[1].weight
+    with torch.no_grad():
+        weight *= torch.logspace(-4, 0, 144)[None, :, None, None]  # each row has kernels of very different size
+    image = torch.rand(1, 16, 16, 16)
+    whole = to_onnx(network, image)
+    data = narrowed(whole, "kernels")
+    assert len(whole) - len(data) == pytest.approx((3 - 2 / 25) * weight.numel() + 2 * network[0].weight.numel(), 0.01)
+    with torch.no_grad():
+        steps = (weight.abs().amax((2, 3), keepdim=True) / 127).half().float()
+        weight.copy_((weight / steps).round().clip(-127, 127) * steps)
+        network[0].weight.copy_(network[0].weight.half())
         expected = network(image)[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(Network(data, 1)(image[0].permute(1, 2, 0).numpy()), expected, atol=1e-4)
 

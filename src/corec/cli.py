@@ -220,9 +220,8 @@ def info(
         raise type(error)(told_of(file, error)) from error
     if as_json:
         typer.echo(json.dumps({"source": str(file)} | told))
-        return
-    for key, value in told.items():
-        typer.echo(f"{key.replace('_', ' '):16}{f'{value:.4g}' if isinstance(value, float) else value}")
+    else:
+        listing.tell(told)
 
 
 @app.command("models")

@@ -3,7 +3,6 @@
 import os
 import secrets
 import shutil
-from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -69,10 +68,12 @@ def plan(
             jobs.setdefault((os.path.realpath(path), target), (Job(path, target), whole))
     taken = {real for real, _ in jobs}
     # A target that is a source is left as it is, and refused: the folder may hold what an earlier call has written.
-    several = {target for target, count in Counter(target for _, target in jobs).items() if count > 1}
-    several = {target for target in several if os.path.realpath(target) not in taken}
+    names: dict[Path, set[Path]] = {}
+    for job, whole in jobs.values():
+        names.setdefault(job.target, set()).add(whole)
+    several = {target for target in names if len(names[target]) > 1 and os.path.realpath(target) not in taken}
     return (
-        [Job(job.source, whole) if job.target in several and not job.problem else job for job, whole in jobs.values()],
+        [Job(job.source, whole) if job.target in several else job for job, whole in jobs.values()],
         [path for path in dict.fromkeys(others) if os.path.realpath(path) not in taken],
     )
 

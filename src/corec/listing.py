@@ -1,9 +1,11 @@
-"""The list of models that `corec models` prints."""
+"""What `corec models` and `corec info` print."""
 
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
+
+import typer
 
 from corec.batch import is_terminal
 from corec.learned import format as corec_file
@@ -14,7 +16,7 @@ FRACTIONS = {1: "1", 1.5: "2/3", 2: "1/2", 3: "1/3"}
 PIPED = 160
 """Columns of the table where it does not go to a terminal."""
 Row = dict[str, Any]
-"""What is said of a model."""
+"""What is said of a model, or of a file."""
 
 
 def rows() -> Iterator[Row]:
@@ -27,6 +29,13 @@ def rows() -> Iterator[Row]:
         else:
             shown = {key: fact for key, fact in facts.items() if key != "shapes"}
             yield {"for": "restore" if model.restores else "compress", "scale": model.scale} | shown
+
+
+def tell(facts: Row) -> None:
+    """Print what is in a file, a line each; its scale as in the table of models."""
+    for key, value in facts.items():
+        text = FRACTIONS[value] if key == "scale" else f"{value:.4g}" if isinstance(value, float) else str(value)
+        typer.echo(f"{key.replace('_', ' '):16}{text}")
 
 
 def show(found: Sequence[Row]) -> None:

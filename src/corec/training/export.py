@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import io
+import math
 import tempfile
 import warnings
 from contextlib import ExitStack
@@ -35,11 +36,14 @@ AGREEMENT = 0.25 / 255
 ROUNDING = 0.35 / 255
 """Root mean square allowed of what storing weights in fewer bits changes. The sample is noise, where networks have most
 to do: int8 weights that change it by 0.1 to 0.35 levels cost photographs at 28 to 39 dB 0.004 dB at most."""
-LARGE, LARGEST = 256, 4096
-"""Numbers of a weight from which on it is worth it, and from which on int8 is: a network's first and last layers have
-fewer, and are what matters most."""
-NARROW = "int8", "fp16"
+LARGE = 256
+"""Numbers of a weight from which on storing it in fewer bits is worth it."""
+LARGEST = {"int8": 1 << 12, "kernels": 1 << 19}
+"""From which on int8 is: a network's first and last layers have fewer, and are what matters most."""
+NARROW = *LARGEST, "fp16"
 """How weights may be stored, the fewest bits first: see narrowed()."""
+TAPS = 25
+"""Those of a kernel from which on a scale of its own is no more than a sixth of what it is stored in."""
 LATENT_AGREEMENT, LATENT_ROUNDING = 0.05, 0.1
 """The same two for latents, in steps of the finest level's quantiser."""
 SLOPE_AGREEMENT, NUDGE = 0.02, 1e-3
@@ -298,24 +302,27 @@ def to_onnx(network: nn.Module, *sample: Tensor) -> bytes:
 def narrowed(data: bytes, kind: str) -> bytes:
     """The same network with its large weights stored in fewer bits, and made fp32 when it is loaded.
 
-    kind: int8, each row of a weight with a scale of its own, small ones as fp16; fp16; or whole, for weights that are
-    integers: int8 or int16, where they fit. What a network is not taught, such as a transform's basis, becomes fp16.
+    kind: int8, each row of a weight with a scale of its own, small ones as fp16; kernels, the same, but large kernels
+    with scales of their own, of which a row may have very weak ones; fp16; or whole, for weights that are integers:
+    int8 or int16, where they fit. What a network is not taught, such as a transform's basis, becomes fp16.
     """
     model = onnx.load_from_string(data)
     kept, nodes, rest = [], [], []
     for tensor in model.graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)
-        largest = abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True)
+        first = 2 if kind == "kernels" and math.prod(values.shape[2:]) >= TAPS else 1
+        largest = abs(values).max(axis=tuple(range(first, values.ndim)), keepdims=True)
         if values.dtype != np.float32 or values.size < LARGE or largest.max() > 32767:
             kept.append(tensor)
             continue
         stored, whole, scales = f"{tensor.name}_stored", f"{tensor.name}_whole", f"{tensor.name}_scales"
-        if kind == "int8" and values.size >= LARGEST:
-            scale = np.maximum(largest, np.finfo(np.float32).tiny) / np.float32(127)
-            values = np.rint(values / scale).astype(np.int8)
+        if values.size >= LARGEST.get(kind, values.size + 1):
+            scale = np.maximum(largest / 127, np.finfo(np.float16).smallest_subnormal).astype(np.float16)
+            values = np.rint(values / scale.astype(np.float32)).clip(-127, 127).astype(np.int8)
             kept.append(onnx.numpy_helper.from_array(scale, scales))
-            nodes.append(onnx.helper.make_node("Cast", [stored], [whole], to=onnx.TensorProto.FLOAT))
-            nodes.append(onnx.helper.make_node("Mul", [whole, scales], [tensor.name]))
+            for narrow, wide in ((stored, whole), (scales, f"{tensor.name}_unit")):
+                nodes.append(onnx.helper.make_node("Cast", [narrow], [wide], to=onnx.TensorProto.FLOAT))
+            nodes.append(onnx.helper.make_node("Mul", [whole, f"{tensor.name}_unit"], [tensor.name]))
         else:
             integers = np.int8 if largest.max() <= 127 else np.int16
             values = values.astype(integers if kind == "whole" else np.float16)
