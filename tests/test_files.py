@@ -72,11 +72,20 @@ def test_a_folder_keeps_its_tree(run: Run) -> None:
     for force in ([], ["--force"]):  # the second call must not take the first one's files for sources
         status, out, err = run("compress", "p", "-o", "p/small", *force)
         assert (status, len(out)) == (0, 3)
-        assert err == ["corec: 1 files in folders are left out by their endings: .txt"]
+        assert err == ["corec: 1 file in folders is left out by their endings: .txt"]
         assert files(Path("p/small")) == {"a.jpg", "x/b.jpg", "x/y/c.jpg"}
     status, out, err = run("decompress", "p/small", "-o", "back")
     assert (status, len(out), err) == (0, 3, [])
     assert files(Path("back")) == {"a.png", "x/b.png", "x/y/c.png"}
+
+
+def test_an_empty_destination_is_not_the_folder_one_is_in(run: Run) -> None:
+    photo(Path("a.png"))
+    photo(Path("b.png"))
+    for command in ("compress", "decompress", "restore"):
+        status, out, err = run(command, "a.png", "b.png", "-o", "")
+        assert (status, out) == (2, []) and "the name is empty" in err[0]
+    assert files() == {"a.png", "b.png"}
 
 
 def test_an_empty_name_is_not_the_folder_one_is_in(run: Run) -> None:
@@ -152,6 +161,27 @@ def test_a_source_that_fails_leaves_its_target_to_another(run: Run) -> None:
     status, out, err = run("compress", "p", "-o", "q")
     assert (status, len(out), len(err)) == (1, 1, 1)
     assert "p/a.gif" in err[0] and files(Path("q")) == {"a.png.jpg"}
+
+
+def test_what_another_call_has_written_meanwhile_may_be_left_out(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo(Path("p/a.png"))
+    code = pipeline.compress_picture
+
+    def slow(*facts: Any, **wishes: Any) -> Compressed:
+        Path("q").mkdir(exist_ok=True)
+        Path("q/a.jpg").write_text("precious")
+        return code(*facts, **wishes)
+
+    monkeypatch.setattr(pipeline, "compress_picture", slow)
+    assert run("compress", "p", "-o", "q", "--skip-existing") == (0, [], ["corec: 1 file was there already"])
+    assert Path("q/a.jpg").read_text() == "precious" and files(Path("q")) == {"a.jpg"}
+
+
+def test_where_all_is_there_a_folder_need_not_be_written_to(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo(Path("p/a.png"))
+    photo(Path("q/a.jpg"))
+    monkeypatch.setattr(os, "access", lambda path, how: False)
+    assert run("compress", "p", "-o", "q", "--skip-existing") == (0, [], ["corec: 1 file was there already"])
 
 
 def test_what_appears_meanwhile_is_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

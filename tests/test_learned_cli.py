@@ -61,7 +61,7 @@ def test_a_codec_and_a_model_ask_for_it_too(capsys: pytest.CaptureFixture[str]) 
 
 def test_a_wrong_suffix_or_codec_is_a_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compress", "gray.png", "-o", "a.jpg", "--codec", "learned"]) == 2
-    assert "DST must end in .corec, and is a.jpg" in capsys.readouterr().err
+    assert "DST must end in .corec (a folder in /), and is a.jpg" in capsys.readouterr().err
     assert main(["compress", "gray.png", "-o", "a.jpg", "--codec", "learnt"]) == 2
     assert "no codec 'learnt'; there are: jpeg" in capsys.readouterr().err
 

@@ -159,6 +159,13 @@ def test_an_image_is_the_same_picture_every_time() -> None:
         np.testing.assert_array_equal(first, second)
 
 
+def test_what_is_painted_on_gray_with_alpha_is_in_colour() -> None:
+    image = Image.open(io.BytesIO(png(2, 16, 4, struct.pack(">4H", 0x1234, 0xFFFF, 0x8000, 0xFFFF))))
+    assert as_picture(image).gray
+    image.putpixel((0, 0), (255, 0, 0, 255))
+    assert as_picture(image).pixels.tolist() == [[[255, 0, 0], [128, 128, 128]]]
+
+
 @pytest.mark.parametrize("levels", [np.float32([[0.5]]), np.int32([[-1]]), np.int32([[65536]])])
 def test_levels_of_unknown_range_are_refused(levels: np.ndarray) -> None:
     assert "16 bits" in refusal(lambda: read_picture(file_of(Image.fromarray(levels), "TIFF")))

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tiny import KINDS, RESIZED, picture, reach_of, tiny_zoo
+from tiny import KINDS, RESIZED, photo, picture, reach_of, tiny_zoo
 
 from corec import choice, runtime, wrap
 from corec.codecs import jpeg
@@ -312,8 +312,25 @@ def test_what_a_viewer_shows_of_a_file_of_ours_is_not_compressed(tmp_path: Path)
     path.write_bytes(compress(picture(31, 50, False).pixels, bpp=2.0))
     with Image.open(path) as image, pytest.raises(EnvelopeError, match="written by Corec"):
         compress(image)
+    with path.open("rb") as stream, Image.open(stream) as image, pytest.raises(EnvelopeError, match="written by Corec"):
+        compress(image)
     with Image.open(path) as image:
+        image.load()
+        with pytest.raises(EnvelopeError, match="written by Corec"):
+            compress(image)
         assert compress(image.copy(), bpp=2.0)
+        image.filename = 7  # type: ignore[assignment]
+        assert compress(image, bpp=2.0)
+
+
+def test_an_image_that_is_being_read_is_read_on(tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        assert compress(image, bpp=2.0) == compress(image.copy(), bpp=2.0)
+    with Image.open(tmp_path / "a.png") as image:
+        pass
+    with pytest.raises(PictureError, match="was closed before its pixels were read"):
+        compress(image)
 
 
 def test_the_facts_of_a_file() -> None:

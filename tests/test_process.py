@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,30 @@ def test_a_missing_extra_is_named(tmp_path: Path, missing: str, command: list[st
     assert (done.returncode, done.stdout) == (1, "")
     assert name in done.stderr and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a terminal")
+def test_on_a_terminal_lines_stand_above_the_bar(tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty")
+    for name in ("a.png", "b.png"):
+        photo(tmp_path / name)
+    Path(tmp_path / "c.png").write_bytes(b"no picture")
+    controller, terminal = pty.openpty()
+    arguments = ["compress", *(f"{name}.png" for name in "acb"), "-o", "q", "--effort", "0"]
+    program = [sys.executable, "-m", "corec", *arguments]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "60"}
+    done = subprocess.Popen(program, cwd=tmp_path, stdout=terminal, stderr=terminal, env=environment)
+    os.close(terminal)
+    shown = b""
+    with suppress(OSError):  # at its end
+        while part := os.read(controller, 1 << 16):
+            shown += part
+    os.close(controller)
+    assert done.wait() == 1
+    # What a terminal shows: the bar goes back to its line's beginning and clears the line.
+    lines = [line.rpartition("\x1b[2K")[2].strip("\r") for line in shown.decode().split("\n")]
+    begun = [line.split()[0] for line in lines if line.startswith(("q/", "corec:"))]
+    assert begun == ["q/a.jpg", "corec:", "q/b.jpg"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pipe that can be closed")

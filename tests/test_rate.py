@@ -51,6 +51,17 @@ def test_a_smooth_curve_is_met_closely_in_few_files(scale: float, slope: float, 
         assert len(write.steps) <= 10
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.floats(300, 5e3), st.floats(0.6, 1.6), st.floats(200, 700), st.floats(0.02, 1))
+def test_small_files_of_large_headers_fill_their_bytes_too(
+    scale: float, slope: float, header: float, where: float
+) -> None:
+    write = Writer(power(scale, slope, header))
+    size = math.ceil(write.size_at(COARSEST * (FINEST / COARSEST) ** where)) + 1
+    _, data = search(write, size)
+    assert 0.97 * size <= len(data) <= size
+
+
 def test_four_files_are_the_rule() -> None:
     counts = []
     for size in range(4000, 60_000, 500):
@@ -131,7 +142,7 @@ def test_the_finest_step_is_the_best_though_a_coarser_file_is_longer() -> None:
 
 def test_too_small_a_size_names_the_smallest() -> None:
     write = Writer(power(100_000, 1, 300))
-    with pytest.raises(RateError, match=r"100 bytes are too few .* smallest size is 692 bytes") as caught:
+    with pytest.raises(RateError, match=r"100 bytes are too few .* smallest size is about 692 bytes") as caught:
         search(write, 100)
     assert caught.value.smallest == 692
     assert len(write.steps) <= 4

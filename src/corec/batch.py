@@ -1,10 +1,9 @@
 """The same work for many files: one line, or one JSON object, for each; what fails leaves the others be."""
 
 import json
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,11 +12,13 @@ from typing import Any, TextIO
 import typer
 
 from corec.errors import CorecError, FileError
-from corec.files import Job, check_target, identity
+from corec.files import Job, check_target, identity, plan, there_is
 from corec.models import PLAIN
 
 Tell = Callable[[float], None]
 """Is told the share done."""
+_bars: list[Any] = []
+"""The consoles on which a bar is being drawn."""
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -25,14 +26,32 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
+def say(text: str, err: bool = False) -> None:
+    """One line on standard output, or error; if there is a bar on that terminal, above it."""
+    if _bars and is_terminal(sys.stderr if err else sys.stdout):
+        _bars[-1].print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    else:
+        typer.echo(text, err=err)
+
+
 def complain(text: str) -> None:
     """One line on standard error."""
-    typer.echo(f"corec: {one_line(text)}", err=True)
+    say(f"corec: {one_line(text)}", err=True)
 
 
 def one_line(text: str) -> str:
     """Names of files may have line breaks."""
     return " ".join(text.splitlines())
+
+
+def planned(sources: list[Path], output: str, suffix: str, endings: Collection[str]) -> list[Job]:
+    """What is to be done; and a line on what in folders is not."""
+    jobs, others = plan(sources, output, suffix, endings)
+    if others:
+        kinds = ", ".join(sorted({path.suffix.lower() or "none" for path in others}))
+        count = "1 file in folders is" if len(others) == 1 else f"{len(others)} files in folders are"
+        complain(f"{count} left out by their endings: {kinds}")
+    return jobs
 
 
 def each(
@@ -63,8 +82,7 @@ def each(
                     raise FileError(job.problem)
                 if first := written.get(identity(job.target)):
                     raise FileError(f"{first} has become {job.target} already; give this one another place")
-                check_target(job.target, sources, force or skip)
-                if skip and os.path.exists(job.target):
+                if check_target(job.target, sources, force, skip):
                     there += 1
                     written[identity(job.target)] = job.source
                     continue
@@ -73,12 +91,15 @@ def each(
             except Exception as error:  # one that nobody foresaw must not cost the other files
                 if stopped(error):
                     raise KeyboardInterrupt from error
+                if skip and str(error) == there_is(job.target):  # by now: somebody else has written it
+                    there += 1
+                    continue
                 complain(told_of(job.source, error))
                 failed = True
                 continue
             facts = {"source": str(job.source), "output": str(job.target)} | facts
             facts["seconds"] = round(time.perf_counter() - began, 3)
-            typer.echo(json.dumps(facts) if as_json else line(facts, of))
+            say(json.dumps(facts) if as_json else line(facts, of))
     if there:
         complain(f"{there} {'file was' if there == 1 else 'files were'} there already")
     if failed:
@@ -120,8 +141,13 @@ def progress(total: int) -> Iterator[Callable[[str, int, float], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = BarColumn(), TextColumn("{task.fields[count]} {task.fields[name]}", markup=False), TimeElapsedColumn()
-    # Results that go to a file or a pipe must not be drawn into the terminal with the bar.
     screen = Console(stderr=True)
-    with Progress(*columns, console=screen, transient=True, redirect_stdout=is_terminal(sys.stdout)) as bar:
-        task = bar.add_task("", total=total, name="", count="")
-        yield lambda name, done, share: bar.update(task, completed=done + share, name=name, count=f"{done + 1}/{total}")
+    _bars.append(screen)
+    try:
+        with Progress(*columns, console=screen, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
+            task = bar.add_task("", total=total, name="", count="")
+            yield lambda name, done, share: bar.update(
+                task, completed=done + share, name=name, count=f"{done + 1}/{total}"
+            )
+    finally:
+        _bars.remove(screen)

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -14,11 +14,11 @@ from typing import Annotated, Any
 import typer
 
 from corec import __version__, listing, pipeline
-from corec.batch import Tell, complain, each, progress, told_of
+from corec.batch import Tell, complain, each, planned, progress, told_of
 from corec.codecs import jpeg
 from corec.errors import CorecError, MissingExtraError
-from corec.files import PICTURES, Job, aside, is_folder, plan, read_bytes
-from corec.picture import WRITTEN, read_picture, write_picture
+from corec.files import PICTURES, Job, aside, is_folder, read_bytes
+from corec.picture import WRITTEN, background_of, read_picture, write_picture
 from corec.signals import ending
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -29,15 +29,20 @@ USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 """typer has no public name for what all of its usage errors have in common."""
 
 
-def named(text: str) -> Path:
-    """A path. Of an empty name, a variable's that is not set, Path would make the folder one is in."""
+def filled(text: str) -> str:
+    """A name. An empty one, a variable's that is not set, would stand for the folder one is in."""
     if not text:
         raise typer.BadParameter("the name is empty")
-    return Path(text)
+    return text
+
+
+def named(text: str) -> Path:
+    """A path."""
+    return Path(filled(text))
 
 
 Sources = Annotated[list[Path], typer.Argument(metavar="SRC", parser=named, show_default=False)]
-Destination = Annotated[str, typer.Option("--output", "-o", metavar="DST", show_default=False)]
+Destination = Annotated[str, typer.Option("--output", "-o", metavar="DST", parser=filled, show_default=False)]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
 Skip = Annotated[bool, typer.Option("--skip-existing", help="Leave sources out whose output exists.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
@@ -128,6 +133,7 @@ def compress(
         check_rate(bpp)
     told = pipeline.codec_of_model(model) if codec is None else codec
     codec = (codec_by_suffix(sources, output) or "jpeg") if told is None else told
+    background_of(background)
     suffixes = pipeline.endings()
     if codec not in suffixes:
         raise typer.BadParameter(f"no codec {codec!r}; there are: {', '.join(suffixes)}")
@@ -135,7 +141,7 @@ def compress(
     check_name(sources, output)
     if not is_folder(sources, output) and Path(output).suffix.lower() not in suffixes[codec]:
         usual = [suffix] if told else [endings[0] for endings in suffixes.values()]
-        raise typer.BadParameter(f"DST must end in {' or '.join(usual)}, and is {output}")
+        raise typer.BadParameter(f"DST must end in {' or '.join(usual)} (a folder in /), and is {output}")
 
     def work(job: Job, tell: Tell) -> dict[str, Any]:
         source = whole(job.source)
@@ -345,15 +351,6 @@ def export(
         typer.echo(f"{model} is model number {given}")
 
 
-def planned(sources: list[Path], output: str, suffix: str, endings: Collection[str]) -> list[Job]:
-    """What is to be done; and a line on what in folders is not."""
-    jobs, others = plan(sources, output, suffix, endings)
-    if others:
-        kinds = ", ".join(sorted({path.suffix.lower() or "none" for path in others}))
-        complain(f"{len(others)} files in folders are left out by their endings: {kinds}")
-    return jobs
-
-
 def check_name(sources: list[Path], output: str) -> None:
     """Refuse a destination that is a file and has nothing but an ending."""
     name = Path(output).name
@@ -365,7 +362,7 @@ def check_picture_name(sources: list[Path], output: str) -> None:
     """Refuse a destination that is a file of a kind that is not written, before any work."""
     check_name(sources, output)
     if not is_folder(sources, output) and Path(output).suffix.lower() not in WRITTEN:
-        raise typer.BadParameter(f"DST must end in {' or '.join(WRITTEN)}, and is {output}")
+        raise typer.BadParameter(f"DST must end in {' or '.join(WRITTEN)} (a folder in /), and is {output}")
 
 
 def whole(source: Path) -> Path | bytes:

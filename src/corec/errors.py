@@ -43,7 +43,7 @@ class ModelError(CorecError):
 
 
 class RateError(CorecError):
-    """A size, quality or effort that cannot be met; `smallest` is the least possible number of bytes, if known."""
+    """A size, quality or effort that cannot be met; `smallest` is about the fewest bytes that can, if known."""
 
     def __init__(self, message: str, smallest: int | None = None) -> None:
         super().__init__(message)
@@ -53,7 +53,7 @@ class RateError(CorecError):
     def too_small(cls, size: int, smallest: int) -> "RateError":
         """The error for a size that even the coarsest setting exceeds."""
         few = "1 byte is" if size == 1 else f"{size} bytes are"
-        return cls(f"{few} too few for this picture: the smallest size is {smallest} bytes", smallest)
+        return cls(f"{few} too few for this picture: the smallest size is about {smallest} bytes", smallest)
 
 
 class RecipeError(CorecError):

@@ -138,12 +138,17 @@ def identity(path: Path) -> tuple[int, int] | str:
     return os.path.realpath(path)
 
 
-def check_target(target: Path, sources: Container[tuple[int, int] | str], force: bool) -> None:
-    """Refuse a target that must not or cannot be written; sources are their identities. Raises FileError."""
+def check_target(target: Path, sources: Container[tuple[int, int] | str], force: bool, skip: bool = False) -> bool:
+    """Whether a target exists and is left as it is, by skip. sources: their identities.
+
+    Raises FileError for one that must not or cannot be written.
+    """
     if identity(target) in sources:
         raise FileError(f"{target} is itself a source")
     if os.path.exists(target) and not os.path.isfile(target):
         raise FileError(f"{target} exists and is no ordinary file")
+    if os.path.exists(target) and skip:
+        return True
     if os.path.exists(target) and not force:
         raise FileError(there_is(target))
     above = next(folder for folder in Path(os.path.realpath(target)).parents if os.path.exists(folder))
@@ -151,6 +156,7 @@ def check_target(target: Path, sources: Container[tuple[int, int] | str], force:
         raise FileError(f"cannot write {target}: {above} is no folder")
     if not os.access(above, os.W_OK | os.X_OK):
         raise FileError(f"cannot write {target}: the folder {above} may not be written to")
+    return False
 
 
 def there_is(target: Path) -> str:

@@ -5,7 +5,7 @@ be retired: its number stays taken, and its files get an error that says so.
 """
 
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,7 +45,7 @@ class Model:
     reconstruct: str
     """File of the reconstruction network in the zoo."""
     reconstruct_sha256: str
-    training: dict[str, Any]
+    training: dict[str, Any] = field(hash=False)
     """Recipe, data, steps, seconds, hardware, seed, commit."""
     pays: float | None = None
     """From which step on it is better at equal bytes than a finer resolution and the codec alone: the step that a
@@ -106,12 +106,12 @@ class Learned:
     """True: RGB. False: luma."""
     default: bool
     """Whether the learned codec takes it unless told a model."""
-    files: dict[str, str]
+    files: dict[str, str] = field(hash=False)
     """Part -> its file in the zoo: analysis, synthesis, tables; with contexts context0, context1, ...; and slope, which
     behind synthesis makes a network of it that tells how its error depends on latents."""
-    sha256: dict[str, str]
+    sha256: dict[str, str] = field(hash=False)
     """Part -> its file's digest."""
-    training: dict[str, Any]
+    training: dict[str, Any] = field(hash=False)
     """Recipe, data, steps, seconds, hardware, seed, commit."""
     price: float = 0.0
     """Of a bit, in squared bins, at which symbols were chosen in training: see corec.learned.codec.chosen()."""
@@ -203,7 +203,7 @@ def model_named(name: str) -> Model:
             return model
     if any(name in (row.name, row.method) for row in learned()):
         raise ModelError(f"{name} is for the learned codec alone")
-    raise ModelError(f"no model {name!r}; `corec models` lists them, and their methods")
+    raise ModelError(f"no model {name!r}; `corec models` lists them")
 
 
 def rows_named(name: str) -> list[Model]:

@@ -95,7 +95,7 @@ def read_picture(source: str | Path | bytes, background: str | None = None) -> P
 
     Raises FileError where there is no readable file, PictureError for everything else.
     """
-    color = _background(background)
+    color = background_of(background)
     if isinstance(source, bytes):
         with _refusals("the picture"):
             return _from_image(_opened(io.BytesIO(source)), color)
@@ -114,9 +114,11 @@ def as_picture(image: np.ndarray | Image.Image, background: str | None = None) -
 
     Arrays are uint8, uint16 (0..65535) or bool, (H, W) or (H, W, 1) gray, (H, W, 3) sRGB or (H, W, 4) with alpha.
     """
-    color = _background(background)
+    color = background_of(background)
     with _refusals("the picture"):
         if isinstance(image, Image.Image):
+            if isinstance(image, ImageFile.ImageFile) and image.fp is None and getattr(image, "_im", image) is None:
+                raise PictureError("was closed before its pixels were read: load() it first")
             return _from_image(image, color)
         if isinstance(image, np.ndarray):
             return _from_array(np.asarray(image), color)
@@ -176,7 +178,8 @@ def _reason(error: Exception) -> str:
     return text or str(error) or type(error).__name__
 
 
-def _background(name: str | None) -> Color | None:
+def background_of(name: str | None) -> Color | None:
+    """The colour that a name, #rrggbb or rgb(r, g, b) stands for; None for None. Raises PictureError."""
     if name is None:
         return None
     try:

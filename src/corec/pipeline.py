@@ -78,8 +78,8 @@ def compress(
     effort: rounds, 0 to 100, in which a .jpg, .jxl or .corec file is suited to its picture, each of them slow; if not
     said, 4, and none above 4 megapixels. Raises CorecError.
     """
-    if isinstance(image, Image.Image) and (opened := getattr(image, "filename", None)):  # and not changed since
-        refuse_ours(Path(os.fsdecode(opened)))
+    if isinstance(image, Image.Image):
+        refuse_opened(image)
     picture = as_picture(image, background)
     picture = picture.luma() if gray else picture
     return compress_picture(picture, codec=codec, model=model, quality=quality, bpp=bpp, size=size, effort=effort).data
@@ -288,6 +288,22 @@ def file_of(data: Bytes) -> bytes:
     if not isinstance(data, bytes | bytearray | memoryview):
         raise CodecError(f"what is read must be the bytes of a file, not {type(data).__name__}")
     return bytes(data)
+
+
+def refuse_opened(image: Image.Image) -> None:
+    """Refuse an image that Pillow opened from a file of ours: while it is open by that, then by the file's name, at
+    which there may be another one by now. Raises EnvelopeError."""
+    stream, name = getattr(image, "fp", None), getattr(image, "filename", None)
+    with suppress(OSError, ValueError):  # a closed one
+        if stream is not None:
+            place = stream.tell()
+            stream.seek(0)
+            try:
+                refuse_ours(stream.read())
+            finally:
+                stream.seek(place)
+        elif isinstance(name, str | bytes) and os.path.isfile(name):
+            refuse_ours(Path(os.fsdecode(name)))
 
 
 def is_ours(source: Path | bytes) -> bool:

@@ -12,6 +12,10 @@ NEAR, NARROW = 1.004, 1.1
 """Ratios of two steps: between which no better file is looked for, and between which sizes are no smooth curve."""
 NEXT = 1.01
 """Ratio by which a codec's next step is looked for."""
+FLATTEST = 0.1
+"""Least share of what was foretold by which log bytes are taken to change: of small files headers are the most."""
+HALVES = 6
+"""Files of which none fits, after which what is left of the range of steps is halved."""
 
 
 class Care(NamedTuple):
@@ -86,6 +90,8 @@ def best_within(
         if good and bad and good.step < NEAR * bad.step:
             break
         step = next_step(forecast, (1 + enough) / 2 * size, new, last, good, bad)
+        if bad and not good and count >= HALVES:
+            step = math.sqrt(bad.step * coarsest)
         last = new
     if best is None:
         best = Try(coarsest, write(coarsest))
@@ -111,7 +117,7 @@ def next_step(forecast: Forecast, aim: float, new: Try, last: Try | None, good: 
     slope = 1.0
     if last is not None:
         before, had = place(forecast, last)
-        slope = min(2.0, max(0.5, (y - had) / (x - before)))
+        slope = min(2.0, max(FLATTEST, (y - had) / (x - before)))
     return forecast.step(math.exp(x + (math.log(aim) - y) / slope))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageChops, ImageCms
 
 from corec.errors import PictureError
 
@@ -19,8 +19,11 @@ COLOR = {"RGB", "RGBX", "RGBA", "RGBa", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB"
 
 
 def holds_gray(image: Image.Image, stored: str) -> bool:
-    """Whether an image has no colour. Pillow spreads 16-bit gray with alpha over RGBA."""
-    return image.mode in GRAY or stored == "LA;16B"
+    """Whether an image has no colour. Pillow spreads 16-bit gray with alpha over RGBA, and may be painted on then."""
+    if stored == "LA;16B" and image.mode == "RGBA":
+        red, green, blue, _ = image.split()
+        return not any(ImageChops.difference(red, other).getbbox() for other in (green, blue))
+    return image.mode in GRAY
 
 
 def refuse_misread(image: Image.Image) -> None:
