@@ -51,7 +51,8 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=40, help="at most so many, spread over the folder")
     parser.add_argument("--write", action="store_true", help="put the fit into the manifest")
     options = parser.parse_args()
-    pictures = pictures_of(options)
+    if not (pictures := pictures_of(options)):
+        raise SystemExit("no photograph of this kind is left in the folder")
     candidates = candidates_for(pictures[0], options.codec, options.model)
     print(f"{len(pictures)} pictures; {', '.join(model.name for model in candidates)}")
     if options.work == "report":

@@ -334,6 +334,14 @@ def test_k6_a_file_cut_anywhere_is_refused(data: bytes) -> None:
     assert jpeg2000.decode(data + b"more")[0].shape[:2] == (24, 40)
 
 
+def test_k6_a_file_of_which_tiles_are_missing_is_refused() -> None:
+    at = GRAY.index(b"\xff\x51") + 6  # SIZ: of the tile of 40 columns, one of four now
+    for wider, tile, wrong in ((160, 40, "cut short"), (41, 40, "cut short"), (40, 0, "tiles have no pixels")):
+        data = GRAY[:at] + struct.pack(">I", wider) + GRAY[at + 4 : at + 16] + struct.pack(">I", tile) + GRAY[at + 20 :]
+        with pytest.raises(CodecError, match=f"damaged: .*{wrong}"):
+            jpeg2000.decode(data)
+
+
 def test_k6_the_last_tile_part_may_reach_to_the_end() -> None:
     at = GRAY.index(b"\xff\x90\x00\x0a")
     data = GRAY[: at + 6] + bytes(4) + GRAY[at + 10 :]

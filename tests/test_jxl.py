@@ -370,6 +370,26 @@ def test_l6_another_kind_of_image_is_none_of_ours() -> None:
             jxl.decode(data)
 
 
+def test_l6_levels_that_are_said_to_be_of_more_bits_are_none_of_ours() -> None:
+    data = jxl.encode(image(24, 40, 3), 20, SHAPES)
+    start, _ = imageheader.header_of(data).depth
+    assert jxl.decode(data)[0].shape == (24, 40, 3)
+    bits = int.from_bytes(data, "little") | 1 << start + 1  # behind the bit for floats, which of four depths
+    with pytest.raises(CodecError, match="none of ours"):
+        jxl.decode(bits.to_bytes(len(data), "little"))
+
+
+@pytest.mark.parametrize(
+    ("side", "way", "length"),
+    [(1, 0, 9), (512, 0, 9), (513, 1, 13), (8192, 1, 13), (8193, 2, 18), (65500, 2, 18), (1 << 30, 3, 30)],
+)
+def test_sides_of_any_length_are_read(side: int, way: int, length: int) -> None:
+    number = (side - 1) << 3 | way << 1 | 6 << length + 8  # not small, the way, the height, no ratio, the width 7
+    bits = imageheader.Bits(number.to_bytes(8, "little"))
+    assert imageheader.dimensions(bits) == (7, side) and bits.at == 17 + length
+    assert imageheader.joined(imageheader.size_bits(7, side)) == (number, 17 + length)
+
+
 def test_l6_a_size_above_level_5_is_refused() -> None:
     bits = bits_of(b"\xff\x0a") + "0" + "11" + lowest_first((1 << 18), 30) + "000" + "00" + lowest_first(7, 9) + "1"
     data = int(bits[::-1], 2).to_bytes(40, "little")

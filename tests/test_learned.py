@@ -306,6 +306,10 @@ def test_networks_look_both_ways_where_latents_can_be_exchanged(monkeypatch: pyt
     exchanged, latents = made["synthesis"].asked
     np.testing.assert_array_equal(exchanged, latents.transpose(1, 0, 2)[..., turn])
     assert len(made["analysis"].asked) == 2
+    data = Latents(picture(79, 47, False), model).file(3)  # whole latents count
+    monkeypatch.setattr(wrap, "BOTH_WAYS_UP_TO", 80 * 48)
+    read(data)
+    assert len(made["synthesis"].asked) == 2
     monkeypatch.setattr(wrap, "BOTH_WAYS_UP_TO", 80 * 48 - 1)
     read(data)
     assert len(made["synthesis"].asked) == 1

@@ -47,6 +47,11 @@ def test_shipped_recipes_build(path: Path) -> None:
         ("method = 'restore'\nsteps = 9\nsettings = {steps = [0, 8]}", "steps must be two numbers above 0"),
         ("method = 'joint'\nsteps = 9\nsettings = {widths = [0, 8, 8]}", "must be at least 1"),
         ("method = 'joint'\nsteps = 9\nsettings = {compact_blocks = -1}", "must be at least 1"),
+        ("method = 'joint'\nsteps = 9\nsettings = {rate_weight = inf}", "rate_weight must be at least 0, not infinite"),
+        (
+            "method = 'joint'\nsteps = 9\nsettings = {likeness_weight = -1.0}",
+            "likeness_weight must be at least 0, not -1",
+        ),
         ("method = 'joint'\nsteps = 9\nsettings = {codec = 'bpg', also = ['bpg']}", "each further codec once"),
         ("method = 'joint'\nsteps = 9\nsettings = {real = 1.5}", "real must be a share"),
         ("method = 'restore'\nsteps = 9\nsettings = {widths = [0, 8, 8]}", "widths must be at least 1, not 0"),

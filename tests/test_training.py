@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from corec.errors import RecipeError
-from corec.picture import Picture, read_picture
+from corec.picture import Picture, read_picture, resized
 from corec.pipeline import compress_picture
 from corec.training import loop
 from corec.training.data import Photographs, cut
@@ -338,6 +338,9 @@ def test_enlarged_crops_are_smoother(tmp_path: Path) -> None:
     steps = [batch.diff(dim=3).square().mean((1, 2, 3)) for batch in batches]
     assert steps[2].max() < 0.8 * steps[0].min()
     assert steps[1].min() < 0.8 * steps[0].min() and steps[1].max() > steps[2].max()
+    whole = np.concatenate([resized(noise[at : at + 24, at : at + 24], 32, 32) for at in range(0, 40, 4)])
+    expected = np.square(np.diff(whole.astype(float) / 255, axis=1)).mean()
+    assert steps[2].mean() == pytest.approx(expected, rel=0.05)
 
 
 def test_a_run_has_the_enlarged_crops_that_its_recipe_asks_for(

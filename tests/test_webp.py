@@ -12,6 +12,7 @@ from tiny import image
 
 from corec.codecs import webp
 from corec.errors import CodecError
+from corec.pipeline import decompress
 
 ENVELOPE = b"\x14\x01\x90"
 
@@ -275,6 +276,11 @@ def test_w6_other_kinds_of_webp_are_none_of_ours() -> None:
     for file, message in zip(files, ("without a lossy image", "without a lossy image", "of mode RGBA"), strict=True):
         with pytest.raises(CodecError, match=rf"{message} is none of ours"):
             webp.decode(file.getvalue())
+    smaller, larger = files[0].getvalue()[12:], webp.encode(image(99, 98, 3), 20, ())[12:]
+    two = riff(smaller, larger, chunk(b"Corc", b"\x10\x00"))
+    for read in (webp.decode, decompress):
+        with pytest.raises(CodecError, match="without a lossy image is none of ours"):
+            read(two)
     with pytest.raises(CodecError, match="its frame has no header"):
         webp.size(riff(chunk(b"VP8 ", bytes(10))))
 

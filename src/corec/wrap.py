@@ -18,7 +18,7 @@ from corec.codecs import jpeg
 from corec.codecs.base import Codec
 from corec.codecs.registry import codec_named, codec_of
 from corec.envelope import Envelope, pack, step_code, step_of, unpack
-from corec.errors import EnvelopeError, PictureError, RateError
+from corec.errors import CodecError, EnvelopeError, PictureError, RateError
 from corec.models import ZOO, Model, model_numbered, plain
 from corec.picture import LARGEST, Picture, resized
 from corec.runtime import Network, network
@@ -76,6 +76,8 @@ def read(data: bytes, progress: Progress | None = None) -> Picture:
     """The picture of a file of ours. Raises CorecError."""
     container, envelope, model, width, height = origin(data)
     compact, condition = container.decode(data)
+    if compact.shape[1::-1] != container.size(data):  # what is decoded would fill a part of the picture only
+        raise CodecError(f"the {container.NAME} data is damaged: its header and its image are not of the same size")
     if model.is_plain:
         model = plain(container.NAME, compact.shape[2] == 3, container.STEPS)
         condition = NO_CONDITION
@@ -259,7 +261,8 @@ def refuse_beyond_largest(width: int, height: int, counted: Callable[[int], int]
     more than they are. Raises PictureError."""
     if counted(width) * counted(height) > LARGEST:
         raise PictureError(
-            f"{width} x {height} pixels are too many; Corec holds up to {LARGEST // 1_000_000} megapixels"
+            f"{width} x {height} pixels{'' if counted is int else ', in whole blocks,'} are too many; "
+            f"Corec holds up to {LARGEST // 1_000_000} megapixels"
         )
 
 

@@ -138,14 +138,26 @@ def main_header(data: bytes) -> dict[int, tuple[int, int]]:
     return parts
 
 
-def refuse_cut(data: bytes, at: int) -> None:
-    """Raise CodecError unless tile-parts follow each other from here to an EOC: OpenJPEG may show part of a picture."""
+def refuse_cut(data: bytes, at: int, count: int) -> None:
+    """Raise CodecError unless tile-parts, of so many tiles, follow each other from here to an EOC: OpenJPEG may show
+    part of a picture."""
+    tiles = set()
     while data[at : at + 2] == b"\xff\x90":
+        tiles.add(int.from_bytes(data[at + 4 : at + 6]))
         length = int.from_bytes(data[at + 6 : at + 10])
         if length == 0 and data.endswith(EOC):  # the last one, to the end
-            return
+            at = len(data) - len(EOC)
+            break
         if length < 14:
             break
         at += length
-    if data[at : at + 2] != EOC:
+    if data[at : at + 2] != EOC or len(tiles) < count:
         raise CodecError("the JPEG 2000 data is damaged: it is cut short")
+
+
+def tiles_of(data: bytes, at: int) -> int:
+    """How many tiles an image has, by its SIZ segment. Raises CodecError."""
+    width, height, _, _, tile_width, tile_height, left, top = struct.unpack_from(">8I", data, at + 6)
+    if not tile_width or not tile_height:
+        raise CodecError("the JPEG 2000 data is damaged: its tiles have no pixels")
+    return -(-(width - left) // tile_width) * -(-(height - top) // tile_height)

@@ -86,7 +86,7 @@ def decode(data: bytes) -> tuple[np.ndarray, None]:
         if picture.mode not in ("L", "RGB"):
             raise CodecError(f"a HEIC file of mode {picture.mode} is none of ours")
         width, height = picture.size
-        pixels = np.asarray(picture)
+        pixels = np.array(picture)  # a copy: what pillow-heif gives may be memory that it frees
     if pixels.shape[:2] != (height, width):
         raise CodecError("the HEIC data is damaged: its boxes and its image are not of the same size")
     return (pixels[..., None] if pixels.ndim == 2 else rgb.ycbcr_of(pixels)), None

@@ -42,11 +42,11 @@ def header_of(stream: bytes) -> Header:
         return Header(width, height, 3, True, begin, bits.at, True, (0, 0), {})
     extra, start = bits.take(1), bits.at  # orientation, preview, animation
     floating = bits.take(1)
-    bits.u32((8, 0), (10, 0), (12, 0), (1, 6))
+    deep = bits.u32((8, 0), (10, 0), (12, 0), (1, 6)) != 8
     depth = start, bits.at
     bits.take(1)  # whether 16-bit buffers do
     channels, xyb = bits.u32((0, 0), (1, 0), (2, 4), (1, 12)), bool(bits.take(1))
-    if extra or floating or channels or not (planes := planes_of(bits)):
+    if extra or floating or deep or channels or not (planes := planes_of(bits)):
         return Header(width, height, 0, False, None, bits.at, xyb, depth, {})
     begin = bits.at
     present = bits.u64()

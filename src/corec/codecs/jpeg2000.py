@@ -17,7 +17,7 @@ from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 
 from corec.codecs.base import ENVELOPE_SIZES, Shapes, within_range
 from corec.codecs.boxes import boxes
-from corec.codecs.codestream import COD, COM, RAW, SIZ, SOT, Codestream, main_header, refuse_cut, segments
+from corec.codecs.codestream import COD, COM, RAW, SIZ, SOT, Codestream, main_header, refuse_cut, segments, tiles_of
 from corec.errors import CodecError, RateError, TooLargeError
 from corec.quiet import quiet
 
@@ -148,7 +148,7 @@ def decode(data: bytes) -> tuple[np.ndarray, None]:
         raise CodecError("the JPEG 2000 file is none of ours: it is not gray or colour of 8 bits")
     if components == 3 and (cod[8], cod[13]) != (1, 0):
         raise CodecError("the JPEG 2000 file is none of ours: its colours are not YCbCr")
-    refuse_cut(stream, parts[SOT][0])
+    refuse_cut(stream, parts[SOT][0], tiles_of(stream, parts[SIZ][0]))
     return pixels(stream), None
 
 

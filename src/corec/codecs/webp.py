@@ -28,6 +28,8 @@ PIXELS = 178_956_970
 TELLS_STEP = False
 
 FRAME, OURS = b"VP8 ", b"Corc"
+OTHERS = b"VP8L", b"ANIM", b"ANMF"
+"""Chunks of images that are none of ours; decoders may show one in place of a frame behind it."""
 """FourCCs: of the image, and of the envelope's chunk. An empty chunk of ours marks colour without chroma."""
 METHOD = 6
 """libwebp's effort: the greatest."""
@@ -95,6 +97,8 @@ def decode(data: bytes) -> tuple[np.ndarray, None]:
 def size(data: bytes) -> tuple[int, int]:
     """Width and height from the frame header (RFC 6386, 9.1). Raises CodecError."""
     for kind, start, stop in chunks(data):
+        if kind in OTHERS:
+            break
         if kind == FRAME:
             if stop - start < 10 or data[start + 3 : start + 6] != b"\x9d\x01\x2a":
                 raise CodecError("the WebP data is damaged: its frame has no header")

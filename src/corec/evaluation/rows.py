@@ -29,8 +29,11 @@ LIBRARIES = {"libjpeg_turbo": "libjpeg-turbo", "jpg_2000": "OpenJPEG", "webp": "
 COUNTED = "", "codecs", "learned", "evaluation"
 """Folders of the package whose code rows come from."""
 SHOWING = {
-    *("__main__", "batch", "cli", "listing"),
-    *("command", "curves", "demo", "page", "plots", "published", "report", "results", "tables"),
+    *("__main__.py", "batch.py", "cli.py", "listing.py"),
+    *(
+        f"evaluation/{name}.py"
+        for name in ("command", "curves", "demo", "page", "plots", "published", "report", "results", "tables")
+    ),
 }
 """What in these folders only asks for rows or shows them."""
 
@@ -142,7 +145,8 @@ class Finished:
 def sources() -> str:
     """What tells apart the code that files and figures come from: between two versions it changes, too."""
     package = Path(corec.__file__).parent
-    files = [path for folder in COUNTED for path in sorted((package / folder).glob("*.py")) if path.stem not in SHOWING]
+    files = [path for folder in COUNTED for path in sorted((package / folder).glob("*.py"))]
+    files = [path for path in files if path.relative_to(package).as_posix() not in SHOWING]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:8]
 
 

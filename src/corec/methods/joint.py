@@ -159,7 +159,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         at_least(1, compact_width=self.compact_width, compact_blocks=self.compact_blocks, widths=min(self.widths))
-        at_least(0, rounds=self.rounds)
+        at_least(0, rounds=self.rounds, rate_weight=self.rate_weight, likeness_weight=self.likeness_weight)
         shares(real=self.real)
         if self.codec in self.also or len({*self.also}) < len(self.also):
             raise RecipeError("also may name each further codec once")

@@ -101,10 +101,10 @@ def fill(kind: type[T], table: dict[str, Any], where: str) -> T:
 
 
 def at_least(least: float, **values: float) -> None:
-    """Raise RecipeError for a setting that is less."""
+    """Raise RecipeError for a setting that is less, or infinite."""
     for name, value in values.items():
-        if not value >= least:
-            raise RecipeError(f"{name} must be at least {least:g}, not {value:g}")
+        if not least <= value < math.inf:
+            raise RecipeError(f"{name} must be at least {least:g}, not {'infinite' if value > least else f'{value:g}'}")
 
 
 def shares(**values: float) -> None:
