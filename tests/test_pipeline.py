@@ -161,7 +161,7 @@ def test_a_forked_process_loads_networks_of_its_own(monkeypatch: pytest.MonkeyPa
     cache = runtime.Cache(1)
     monkeypatch.setattr(runtime, "CACHE", cache)
     monkeypatch.setattr(runtime, "available_threads", lambda: 2)
-    data = [compress(picture(20, 30, gray).pixels, quality=20) for gray in (True, False)]
+    data = [compress(picture(20, 30, name[0] == "g").pixels, model=name) for name in ("gray-half", "color-half")]
     assert len(cache.networks) == 1
     read_end, write_end = os.pipe()
     if not (child := os.fork()):
