@@ -357,7 +357,7 @@ def test_no_picture_is_written_that_would_not_be_read(monkeypatch: pytest.Monkey
     data = corec.compress(source.pixels, codec="learned")
     monkeypatch.setattr(wrap, "LARGEST", 2999)
     for call in (partial(Latents, source, learned_named("plain-gray")), partial(read, data), partial(describe, data)):
-        with pytest.raises(PictureError, match="60 x 50 pixels are too many"):
+        with pytest.raises(PictureError, match="60 x 50 pixels, in whole blocks, are too many"):
             call()
 
 

@@ -185,6 +185,8 @@ def test_numbers_are_shared_with_other_models_and_retire(tmp_path: Path) -> None
     for number in (0, 5):
         with pytest.raises(ModelError, match=f"number {number} is taken"):
             enter("learned", "c", number=number)
+    with pytest.raises(ModelError, match="begin at 1, and -3 is none"):
+        enter("learned", "c", number=-3)
     with pytest.raises(ModelError, match=r"shared\.onnx is a file of model other too"):
         enter("model", "c", compact="shared.onnx")
     manifest = tomllib.loads((tmp_path / "manifest.toml").read_text())

@@ -46,7 +46,7 @@ def entered(kind: str, entries: list[dict[str, Any]], before: Manifest, force: b
     first = next((entry["number"] for entry in entries if entry["number"] is not None), max(taken) + 1)
     names = [entry["name"] for entry in entries]
     for number, entry in enumerate(entries, first):
-        if number < 1:
+        if number < 0:
             raise ModelError(f"model numbers begin at 1, and {number} is none")
         if number >= MODELS:
             raise ModelError(f"model numbers end at {MODELS - 1}: no file has room for {number}")
