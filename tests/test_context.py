@@ -219,7 +219,8 @@ def in_int64(network: Context, known: np.ndarray) -> np.ndarray:
 @torch.no_grad()
 def test_integers_are_the_same_in_torch_in_onnx_runtime_and_in_int64(strength: float) -> None:
     pytest.importorskip("onnx")
-    from corec.training.export import narrowed, to_onnx
+    from corec.training.export import to_onnx
+    from corec.training.weights import narrowed
 
     trained = context_for(strength)
     network = copy.deepcopy(trained)
@@ -228,8 +229,8 @@ def test_integers_are_the_same_in_torch_in_onnx_runtime_and_in_int64(strength: f
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # PyTorch's are about its own exporter
         data = to_onnx(network, known)
-    assert len(narrowed(data, "whole")) < len(data) - 4000
-    data = narrowed(data, "whole")
+    assert len(narrowed(data, integers=True)) < len(data) - 4000
+    data = narrowed(data, integers=True)
     loaded = [Network(data, threads) for threads in (1, 2)]
     for spread in (2, 40, 4000, 2.0**40):
         whole = (spread * known).round()

@@ -7,7 +7,8 @@ import torch
 from corec.runtime import Network
 
 pytest.importorskip("onnx")
-from corec.training.export import narrowed, to_onnx
+from corec.training.export import to_onnx
+from corec.training.weights import fewest_bits, large, narrowed
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch's, about its own exporter
 
@@ -19,7 +20,7 @@ def test_weights_as_int8_are_off_by_half_a_step_of_their_row() -> None:
         network.weight *= torch.logspace(-3, 1, 24)[:, None, None, None]  # rows of very different size
     image = torch.rand(1, 24, 16, 16)
     whole = to_onnx(network, image)
-    data = narrowed(whole, "int8")
+    data = narrowed(whole, large(whole))
     assert len(data) < len(whole) - 2 * network.weight.numel()
     steps = (network.weight.detach().abs().amax((1, 2, 3)) / 127).half().float()
     with torch.no_grad():
@@ -36,7 +37,7 @@ def test_kernels_of_the_largest_weights_have_steps_of_their_own() -> None:
         weight *= torch.logspace(-4, 0, 144)[None, :, None, None]  # each row has kernels of very different size
     image = torch.rand(1, 16, 16, 16)
     whole = to_onnx(network, image)
-    data = narrowed(whole, "kernels")
+    data = narrowed(whole, large(whole)[:1])
     assert len(whole) - len(data) == pytest.approx((3 - 2 / 25) * weight.numel() + 2 * network[0].weight.numel(), 0.01)
     with torch.no_grad():
         steps = (weight.abs().amax((2, 3), keepdim=True) / 127).half().float()
@@ -46,11 +47,27 @@ def test_kernels_of_the_largest_weights_have_steps_of_their_own() -> None:
     np.testing.assert_allclose(Network(data, 1)(image[0].permute(1, 2, 0).numpy()), expected, atol=1e-4)
 
 
+def test_as_many_weights_are_int8_as_are_good() -> None:
+    torch.manual_seed(1)
+    layers = [torch.nn.Conv2d(16, 32, 3), torch.nn.Conv2d(32, 64, 3), torch.nn.Conv2d(64, 16, 3)]
+    whole = to_onnx(torch.nn.Sequential(*layers), torch.rand(1, 16, 16, 16))
+    names = large(whole)
+    assert [name.partition(".")[0] for name in names] == ["1", "2", "0"]
+    for refused in ([], names[1:2], names[:2], names):
+        others = [name for name in names if name not in refused]
+
+        def good(data: bytes, refused: list[str] = refused) -> bool:
+            return not any(f"{name}_scales".encode() in data for name in refused)
+
+        assert fewest_bits(whole, good) == narrowed(whole, others)
+    assert fewest_bits(whole, lambda data: data == whole) == whole
+
+
 def test_small_weights_are_never_int8() -> None:
     torch.manual_seed(1)
     network, image = torch.nn.Conv2d(8, 40, 3), torch.rand(1, 8, 16, 16)
     whole = to_onnx(network, image)
-    assert narrowed(whole, "int8") == narrowed(whole, "fp16") and len(narrowed(whole, "fp16")) < len(whole) - 5000
+    assert narrowed(whole, large(whole)) == narrowed(whole) and len(narrowed(whole)) < len(whole) - 5000
 
 
 @pytest.mark.parametrize(("largest", "size"), [(127, 1), (300, 2), (40_000, 4)])
@@ -61,7 +78,7 @@ def test_whole_weights_stay_what_they_are(largest: int, size: int) -> None:
         image = torch.rand(1, 16, 8, 8).round()
         expected = network(image)[0].permute(1, 2, 0).numpy()
     whole = to_onnx(network, image)
-    data = narrowed(whole, "whole")
+    data = narrowed(whole, integers=True)
     assert (4 - size) * 512 - 200 < len(whole) - len(data) <= (4 - size) * 512
     assert np.array_equal(Network(data, 1)(image[0].permute(1, 2, 0).numpy()), expected)
 
@@ -77,6 +94,6 @@ def test_constants_are_never_int8() -> None:
 
     image = torch.rand(1, 32, 8, 8)
     whole = to_onnx(Transform(), image)
-    assert len(narrowed(whole, "int8")) == len(narrowed(whole, "fp16")) < len(whole) - 2 * 16 * 32 + 200
-    made, expected = (Network(d, 1)(image[0].permute(1, 2, 0).numpy()) for d in (narrowed(whole, "int8"), whole))
+    assert len(narrowed(whole, large(whole))) == len(narrowed(whole)) < len(whole) - 2 * 16 * 32 + 200
+    made, expected = (Network(d, 1)(image[0].permute(1, 2, 0).numpy()) for d in (narrowed(whole, large(whole)), whole))
     np.testing.assert_allclose(made, expected, atol=0.02)

@@ -1,5 +1,6 @@
 """Recipes: those that ship can be built, and wrong ones are refused."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ def test_shipped_recipes_build(path: Path) -> None:
     method = build(recipe)
     assert sum(p.numel() for p in method.parameters()) < 4e6  # a byte each, as int8: at most 4 MB a model
     assert not recipe.start_from or (RECIPES / f"{recipe.start_from}.toml").exists()
+    told = (Path(__file__).parent.parent / "docs" / "models.md").read_text(encoding="utf-8")
+    assert re.search(rf"(?<![\w-]){path.stem}(?![\w-])", told)
 
 
 @pytest.mark.parametrize(

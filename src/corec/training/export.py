@@ -3,7 +3,6 @@
 import hashlib
 import inspect
 import io
-import math
 import tempfile
 import warnings
 from contextlib import ExitStack
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -30,22 +28,16 @@ from corec.training.manifest import MANIFEST, PAIR, Manifest, all_files, check_n
 from corec.training.recipe import Recipe, fill
 from corec.training.slope import slope_of
 from corec.training.tables import packed
+from corec.training.weights import fewest_bits, narrowed
 
 AGREEMENT = 0.25 / 255
 """Largest difference allowed between torch and ONNX Runtime, a quarter of a level."""
-ROUNDING = 0.35 / 255
+ROUNDING = 0.4 / 255
 """Root mean square allowed of what storing weights in fewer bits changes. The sample is noise, where networks have most
 to do: int8 weights that change it by 0.1 to 0.35 levels cost photographs at 28 to 39 dB 0.004 dB at most."""
-LARGE = 256
-"""Numbers of a weight from which on storing it in fewer bits is worth it."""
-LARGEST = {"int8": 1 << 12, "kernels": 1 << 19}
-"""From which on int8 is: a network's first and last layers have fewer, and are what matters most."""
-NARROW = *LARGEST, "fp16"
-"""How weights may be stored, the fewest bits first: see narrowed()."""
-TAPS = 25
-"""Those of a kernel from which on a scale of its own is no more than a sixth of what it is stored in."""
-LATENT_AGREEMENT, LATENT_ROUNDING = 0.05, 0.1
-"""The same two for latents, in steps of the finest level's quantiser."""
+LATENT_AGREEMENT, LATENT_ROUNDING = 0.05, 0.035
+"""The same two for latents, in steps of the finest level's quantiser. That itself changes them by 0.29, root mean
+square, to the square of which 0.035 adds 1.5 %."""
 SLOPE_AGREEMENT, NUDGE = 0.02, 1e-3
 """Share by which a small step down a network's slope may lower its error by more or less than foretold; and that step,
 on the mean of latents of pictures in 0..1."""
@@ -187,8 +179,7 @@ def pair_parts(method: Any) -> tuple[dict[str, Any], Parts]:
         largest, _ = differences(whole, network, planes, size, told)
         if largest > AGREEMENT:
             raise ModelError(f"{part}: ONNX Runtime and torch differ by {255 * largest:.2f} levels")
-        narrow = (narrowed(whole, kind) for kind in NARROW)
-        parts[part] = next((d for d in narrow if differences(d, network, planes, size, told)[1] <= ROUNDING), whole)
+        parts[part] = fewest_bits(whole, lambda d: differences(d, network, planes, size, told)[1] <= ROUNDING)  # noqa: B023
     if getattr(method, "suits", False):
         parts["slope"] = slope_of(parts["reconstruct"], settings.color)
     return row, parts
@@ -215,13 +206,13 @@ def learned_parts(method: Any) -> tuple[dict[str, Any], Parts]:
             if network.largest() >= EXACT:
                 raise ModelError(f"{part}: its sums may reach {EXACT}, beyond which float32 is not exact")
             known = torch.cat([torch.ones(1, PLANES, *bins.shape[2:]), bins[:, : network.known]], 1)
-            files[part] = stored(part, network, (known,), 1.0, 0.0, 0.0, "whole")
+            files[part] = stored(part, network, (known,), 1.0, 0.0, 0.0)
         elif part == "analysis":
             sample, unit = (picture, *steps), finest[:, None, None]
-            files[part] = stored(part, network, sample, unit, LATENT_AGREEMENT, LATENT_ROUNDING, *NARROW)
+            files[part] = stored(part, network, sample, unit, LATENT_AGREEMENT, LATENT_ROUNDING)
         else:
             received = bins / middle[:, None, None]
-            files[part] = stored(part, network, (received, *steps), 1.0, AGREEMENT, ROUNDING, *NARROW)
+            files[part] = stored(part, network, (received, *steps), 1.0, AGREEMENT, ROUNDING)
             if len(tables["worth"]):
                 files["slope"] = slope_of(files[part])
                 check_slope(files[part] + files["slope"], (received, *steps), picture)
@@ -260,9 +251,8 @@ def stored(
     unit: Tensor | float,
     agreement: float,
     rounding: float,
-    *kinds: str,
 ) -> bytes:
-    """A learned codec's network as ONNX, its weights in the first of these kinds that is good enough, or in fp32.
+    """A learned codec's network as ONNX, its weights in as few bits as are good enough; a context's are integers.
 
     Over one sample of its input, in units of its result, ONNX Runtime may be `agreement` at most from torch, and what
     storing weights in fewer bits changes must have a root mean square of `rounding` at most. Raises ModelError.
@@ -276,8 +266,13 @@ def stored(
     largest = float(error(whole).abs().max())
     if largest > agreement:
         raise ModelError(f"{part}: ONNX Runtime and torch differ by {largest:.3g}")
-    narrow = (narrowed(whole, kind) for kind in kinds)
-    return next((data for data in narrow if float(error(data).square().mean()) ** 0.5 <= rounding), whole)
+
+    def good(data: bytes) -> bool:
+        return float(error(data).square().mean()) ** 0.5 <= rounding
+
+    if isinstance(network, Context):
+        return data if good(data := narrowed(whole, integers=True)) else whole
+    return fewest_bits(whole, good)
 
 
 def to_onnx(network: nn.Module, *sample: Tensor) -> bytes:
@@ -297,51 +292,6 @@ def to_onnx(network: nn.Module, *sample: Tensor) -> bytes:
             dynamo=False,
         )
         return path.read_bytes()
-
-
-def narrowed(data: bytes, kind: str) -> bytes:
-    """The same network with its large weights stored in fewer bits, and made fp32 when it is loaded.
-
-    kind: int8, each row of a weight with a scale of its own, small ones as fp16; kernels, the same, but large kernels
-    with scales of their own, of which a row may have very weak ones; fp16; or whole, for weights that are integers:
-    int8 or int16, where they fit. What a network is not taught, such as a transform's basis, becomes fp16.
-    """
-    model = onnx.load_from_string(data)
-    kept, nodes, rest = [], [], []
-    for tensor in model.graph.initializer:
-        values = onnx.numpy_helper.to_array(tensor)
-        first = 2 if kind == "kernels" and math.prod(values.shape[2:]) >= TAPS else 1
-        largest = abs(values).max(axis=tuple(range(first, values.ndim)), keepdims=True)
-        if values.dtype != np.float32 or values.size < LARGE or largest.max() > 32767:
-            kept.append(tensor)
-            continue
-        stored, whole, scales = f"{tensor.name}_stored", f"{tensor.name}_whole", f"{tensor.name}_scales"
-        if values.size >= LARGEST.get(kind, values.size + 1):
-            scale = np.maximum(largest / 127, np.finfo(np.float16).smallest_subnormal).astype(np.float16)
-            values = np.rint(values / scale.astype(np.float32)).clip(-127, 127).astype(np.int8)
-            kept.append(onnx.numpy_helper.from_array(scale, scales))
-            for narrow, wide in ((stored, whole), (scales, f"{tensor.name}_unit")):
-                nodes.append(onnx.helper.make_node("Cast", [narrow], [wide], to=onnx.TensorProto.FLOAT))
-            nodes.append(onnx.helper.make_node("Mul", [whole, f"{tensor.name}_unit"], [tensor.name]))
-        else:
-            integers = np.int8 if largest.max() <= 127 else np.int16
-            values = values.astype(integers if kind == "whole" else np.float16)
-            nodes.append(onnx.helper.make_node("Cast", [stored], [tensor.name], to=onnx.TensorProto.FLOAT))
-        kept.append(onnx.numpy_helper.from_array(values, stored))
-    for node in model.graph.node:
-        values = onnx.numpy_helper.to_array(node.attribute[0].t) if node.op_type == "Constant" else np.empty(0)
-        if values.dtype != np.float32 or values.size < LARGE:
-            rest.append(node)
-            continue
-        stored = f"{node.output[0]}_stored"
-        kept.append(onnx.numpy_helper.from_array(values.astype(np.float16), stored))
-        nodes.append(onnx.helper.make_node("Cast", [stored], node.output, to=onnx.TensorProto.FLOAT))
-    nodes += rest
-    del model.graph.initializer[:], model.graph.node[:]
-    model.graph.initializer.extend(kept)
-    model.graph.node.extend(nodes)
-    onnx.checker.check_model(model)
-    return model.SerializeToString()
 
 
 def differences(data: bytes, network: nn.Module, planes: int, size: int, told: list[Tensor]) -> tuple[float, float]:
