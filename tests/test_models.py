@@ -130,6 +130,10 @@ def test_shipped_numbers_and_names_are_unique_and_never_reused() -> None:
     assert len({model.name for model in rows}) == len(rows)
 
 
+def test_models_may_stand_in_sets() -> None:
+    assert len({*models()}) == len(models()) and len({*learned()}) == len(learned())
+
+
 def test_shipped_files_are_whole_and_small() -> None:
     for model in models():
         assert model.compact or model.scale == 1

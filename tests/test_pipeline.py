@@ -323,6 +323,16 @@ def test_what_a_viewer_shows_of_a_file_of_ours_is_not_compressed(tmp_path: Path)
         assert compress(image, bpp=2.0)
 
 
+@pytest.mark.parametrize("model", ["plain", "color-half"])
+def test_an_image_of_another_size_than_its_header_tells_fills_no_picture(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, decode = compress(picture(48, 64, False).pixels, model=model), jpeg.decode
+    monkeypatch.setattr(jpeg, "decode", lambda data: (decode(data)[0][:-8], decode(data)[1]))
+    with pytest.raises(CodecError, match="its header and its image are not of the same size"):
+        decompress(data)
+
+
 def test_an_image_that_is_being_read_is_read_on(tmp_path: Path) -> None:
     photo(tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as image:

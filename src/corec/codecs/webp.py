@@ -28,9 +28,9 @@ PIXELS = 178_956_970
 TELLS_STEP = False
 
 FRAME, OURS = b"VP8 ", b"Corc"
+"""FourCCs: of the image, and of the envelope's chunk. An empty chunk of ours marks colour without chroma."""
 OTHERS = b"VP8L", b"ANIM", b"ANMF"
 """Chunks of images that are none of ours; decoders may show one in place of a frame behind it."""
-"""FourCCs: of the image, and of the envelope's chunk. An empty chunk of ours marks colour without chroma."""
 METHOD = 6
 """libwebp's effort: the greatest."""
 
