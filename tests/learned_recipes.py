@@ -1,11 +1,14 @@
 """Recipes of tiny runs of the learned codec's methods, and pictures that they begin with."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from corec.training.recipe import Recipe
 
 PLAIN = Recipe("balle2017", {"filters": 6, "levels": 8, "settled": 0.4}, steps=5, batch=2, crop=64, warm_up=1)
+TOLD = replace(PLAIN, settings={**PLAIN.settings, "context_width": 5})
 TINY = {"compact_width": 4, "compact_blocks": 1, "widths": [4, 6, 8], "context_width": 6, "levels": 8}
 CONTEXT = Recipe("context", {"color": True, **TINY}, steps=3, batch=2, crop=64, warm_up=1)
 

@@ -9,7 +9,7 @@ import torch
 from learned_recipes import PLAIN, smooth
 from torch import Tensor
 
-from corec.methods import balle2017
+from corec.methods import balle2017, densities
 from corec.methods.densities import log_mass
 from corec.methods.klt import klt
 from corec.methods.layers import GDN
@@ -102,7 +102,7 @@ def test_the_noisy_distortion_is_unbiased_and_varies_little(scale: float) -> Non
     def distortion(quantised: Tensor) -> float:
         return float((decoder(quantised / gain, log_step) - clean).square().mean())
 
-    noisy = [distortion(balle2017.noisy(latents)) for _ in range(6)]
+    noisy = [distortion(densities.noisy(latents)) for _ in range(6)]
     assert np.mean(noisy) == pytest.approx(distortion(latents.round()), rel=0.06)
     assert np.std(noisy) < 0.04 * np.mean(noisy)
 

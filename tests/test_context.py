@@ -21,7 +21,7 @@ from corec.learned.coder import bits_of
 from corec.learned.prior import FINER, FIRST, OTHERS, WHOLE, Prior
 from corec.learned.tables import Tables
 from corec.methods.context import ENDS, PRICE, SIDE, Blocks, Method
-from corec.methods.integers import ACTIVATION, EXACT, LARGEST, MEAN, Clamp, Context, Layer, Round, beside, sizes
+from corec.methods.integers import ACTIVATION, EXACT, LARGEST, MEAN, NODES, Clamp, Context, Layer, Round, beside, sizes
 from corec.models import Learned
 from corec.runtime import Network
 from corec.training.loop import build
@@ -169,7 +169,7 @@ def test_the_end_of_a_run_trains_contexts_and_density_alone() -> None:
         method.train()
         for part in (method.compact, method.reconstruct, method.levels):
             assert all((p.grad is not None) == moves for p in part.parameters())
-        assert all(p.grad is not None for part in (method.contexts, method.density) for p in part.parameters())
+        assert all(p.grad is not None for p in method.contexts.parameters())
 
 
 # Integers
@@ -179,7 +179,7 @@ def context_for(strength: float, known: int = 11, outputs: int = 4) -> Context:
     torch.manual_seed(1)
     network = Context(known, outputs, 5, 12, 64)
     with torch.no_grad():
-        network.start_with(torch.linspace(10, 40, outputs), 0.5)
+        network.start_with(torch.linspace(10, 40, outputs) + torch.linspace(0, 28, len(NODES))[:, None])
         for parameter in network.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter)).mul_(strength)
     return network
@@ -202,6 +202,8 @@ def around_in_int64(x: np.ndarray) -> np.ndarray:
 def in_int64(network: Context, known: np.ndarray) -> np.ndarray:
     """The network in 64-bit integers, multiplication by multiplication: known (2 + latents, h, w)."""
     near = around_in_int64(known[: 2 + network.signed].clip(-WHOLE, WHOLE))
+    level = known[:1].clip(-WHOLE, WHOLE)
+    near = np.concatenate([near, *((level - 8 * at).clip(0, WHOLE) for at in range(8))])
     size = abs(known[2:])
     x = layer_in_int64(network.near, near)
     size = np.where(size < 3, 4 * size + 3 * (size > 0), size.clip(max=30) + 12)
@@ -282,7 +284,7 @@ def test_rounding_has_the_slope_one_and_clamping_none_that_leads_out() -> None:
 
 def passes(method: Method) -> Iterator[tuple[slice, tuple[int, ...]]]:
     """Groups, and the places in them of which a network tells at once."""
-    for group in method.groups:
+    for group in method.contexts.groups:
         for phase in OTHERS if group.start else FIRST:
             yield group, tuple(2 * row + column for row, column in phase)
 
@@ -293,7 +295,7 @@ def test_no_latent_is_told_by_itself_or_by_later_ones(level: float) -> None:
     method, at = method_for(False), torch.tensor([level])
     random = torch.Generator().manual_seed(1)
     scaled = 5 * torch.randn(1, 256, 4, 6, generator=random)
-    means, indices = method.expected(scaled, at)
+    means, indices = method.contexts.expected(scaled, at, method.chosen)
     places = 2 * (torch.arange(4) % 2)[:, None] + torch.arange(6) % 2
     told = torch.zeros(256, 4, 6, dtype=torch.bool)  # by then
     for group, phase in passes(method):
@@ -301,7 +303,7 @@ def test_no_latent_is_told_by_itself_or_by_later_ones(level: float) -> None:
         later = ~told
         told[group] |= now
         other = torch.where(later, scaled + 30 * torch.randn(scaled.shape, generator=random), scaled)
-        for one, first in zip(method.expected(other, at), (means, indices), strict=True):
+        for one, first in zip(method.contexts.expected(other, at, method.chosen), (means, indices), strict=True):
             assert torch.equal(one[0][told], first[0][told])
             assert told.all() or not torch.equal(one[0][~told], first[0][~told])
     assert told.all()
@@ -315,8 +317,10 @@ def test_exported_networks_tell_the_same(color: bool, height: int, width: int, t
     from corec.training.export import learned_parts
 
     method = method_for(color)
-    scaled = 4 * torch.randn(1, method.groups[-1].stop, height, width, generator=torch.Generator().manual_seed(1))
-    levels = {level: method.expected(scaled, torch.tensor([float(level)])) for level in (0, 5)}
+    scaled = 4 * torch.randn(
+        1, method.contexts.groups[-1].stop, height, width, generator=torch.Generator().manual_seed(1)
+    )
+    levels = {level: method.contexts.expected(scaled, torch.tensor([float(level)]), method.chosen) for level in (0, 5)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's, about its own exporter
         row, parts = learned_parts(method)

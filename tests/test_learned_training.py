@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from learned_recipes import CONTEXT, PLAIN
+from learned_recipes import CONTEXT, PLAIN, TOLD
 from PIL import Image
 from tiny import picture
 
@@ -42,7 +42,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=[PLAIN, CONTEXT], ids=lambda recipe: recipe.method)
+@pytest.fixture(scope="module", params=[PLAIN, TOLD, CONTEXT], ids=["plain", "told", "context"])
 def run(
     request: pytest.FixtureRequest, pictures: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Recipe, Path]:
@@ -135,10 +135,11 @@ def test_files_are_what_training_estimates(
     source = picture(256, 320, not method.settings.color)
     pixels = source.pixels.reshape(256, 320, -1)
     batch = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+    method.begin(1.0)
     told = method(batch, torch.tensor([float(level)]))[1]
     with shipped(zoo) as model:
         level *= FINER if model.contexts else 1
-        latents = Latents(source, replace(model, price=PRICE if model.contexts else 0.0))
+        latents = Latents(source, replace(model, price=PRICE if model.price else 0.0))
         data = latents.file(level)
         header = header_bytes(latents.header(level), len(data))
         for size in (len(data), latents.size(level)):
@@ -154,19 +155,18 @@ def test_exported_rows_and_files_are_those_of_the_learned_codec(exported: tuple[
     learned = Learned(**row)
     assert (learned.number, learned.color, learned.default) == (1, method.settings.color, False)
     assert learned.price == method.price == (0 if learned.method == "balle2017" else WRITTEN)
-    assert len(learned.contexts) == (0 if learned.method == "balle2017" else 7)
+    counts = {"balle2017": 4 if method.contexts else 0, "context": 7}
+    assert len(learned.contexts) == counts[learned.method]
     assert learned.files["tables"] == "first.tables.npz"
     tables = read_tables((zoo / "first.tables.npz").read_bytes())
-    gains = tables.gain[:: 1 if learned.method == "balle2017" else FINER]
+    gains = tables.gain[:: FINER if learned.contexts else 1]
     np.testing.assert_allclose(gains, method.levels.gains().numpy(), rtol=2**-11)
     assert (np.diff(tables.gain, axis=0) > 0).all()
-    assert len(tables.low) == 8 * 6 if learned.method == "balle2017" else 64
-    assert set(learned.files) == {*method.parts(), "tables"} | ({"slope"} if learned.contexts else set())
-    assert learned.refines == bool(learned.contexts)
-    if learned.refines:
-        lambdas = method.settings.lambdas
-        np.testing.assert_allclose(tables.worth[[0, -1]], lambdas, rtol=1e-6)
-        assert (np.diff(tables.worth) > 0).all()
+    assert len(tables.low) == (64 if learned.contexts else 8 * 6)
+    assert set(learned.files) == {*method.parts(), "tables", "slope"}
+    assert learned.refines
+    np.testing.assert_allclose(tables.worth[[0, -1]], method.settings.lambdas, rtol=1e-6)
+    assert (np.diff(tables.worth) > 0).all()
     assert learned.training["steps"] == learned.training["seed"] + (4 if learned.method == "balle2017" else 2)
 
 

@@ -6,7 +6,8 @@ arXiv 1611.01704, ICLR 2017. Three stages of convolution, subsampling and divisi
 reverse order: inverse GDN, upsampling, convolution. In training, additive uniform noise replaces rounding, and the loss
 is rate + lambda x distortion, the rate being the entropy under a learned density for each channel.
 
-The paper's: the layers, 128 filters for gray and 192 for colour, the noise, the objective with squared error.
+The paper's: the layers, 128 filters for gray and 192 for colour, the noise, the objective with squared error, and that
+a file's symbols are coded by what is known of those around them, while networks are trained as if each were alone.
 
 What is ours:
 - One model for all rates: gains and a lambda for each level (levels.py), a level drawn for each crop. One density a
@@ -18,6 +19,8 @@ What is ours:
 - `settled`: noise is not rounding, most of all in coarse bins, so the last part of a run can train synthesis and
   densities on rounded latents, the rest as it is (Guo et al. 2021, "Soft then hard", arXiv 2104.05168).
 - MS-SSIM as a distortion.
+- What knows of the symbols around is small networks of integers (groups.py), where the paper has a simple code in the
+  manner of CABAC. The settled part of a run that has them trains nothing else; a model may also do without.
 - Networks that are told of the level how large the gains are: GDN's strength and gain go with it (layers.py), and so
   do the densities' widths.
 """
@@ -29,13 +32,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from corec.methods.densities import Factorised, Masses
+from corec.learned.prior import FINER
+from corec.methods.densities import Factorised, Masses, noisy
+from corec.methods.groups import Groups, rounded
+from corec.methods.integers import NODES
 from corec.methods.klt import klt, lay, lay_transposed
 from corec.methods.layers import GDN, Tilt
 from corec.methods.levels import Levels, Rates
 from corec.methods.similarity import distortion_of
 from corec.training.recipe import at_least
 
+ENDS = 0.0125, 0.05, 0.15, 0.35, 0.625, 1.0
+"""Where groups of latents end, of all of them: the KLT has most energy in the first ones."""
+SIGNED = 16
+"""Latents that contexts see with their signs."""
+SCALES = 64
+"""Tables that contexts choose from."""
 START = 8.0
 """Gain of all latents in the middle of the levels, at first."""
 GRID = 16
@@ -105,23 +117,23 @@ def initialise(network: nn.Module) -> None:
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
-def noisy(latents: Tensor) -> Tensor:
-    """Latents in bins of width 1 under uniform noise, which stands in for rounding."""
-    return latents + torch.rand_like(latents) - 0.5
-
-
 @dataclass(frozen=True)
 class Settings(Rates):
-    """What a recipe may say of this method, under [settings]. Settled, a run trains synthesis and densities."""
+    """What a recipe may say of this method, under [settings].
+
+    Settled, a run trains synthesis and densities, or if there are contexts these alone.
+    """
 
     filters: int = 0
     """0: as published, 128 for gray and 192 for colour."""
     latents: int = 0
     """Channels of the latents. 0: as published, as many as filters."""
+    context_width: int = 0
+    """Of the contexts by which latents are coded. 0: there are none, each latent is coded by its channel's density."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(0, filters=self.filters, latents=self.latents)
+        at_least(0, filters=self.filters, latents=self.latents, context_width=self.context_width)
 
 
 class Method(nn.Module):
@@ -143,6 +155,10 @@ class Method(nn.Module):
         self.synthesis = Synthesis(planes, filters, latents)
         self.levels = Levels(latents, settings.lambdas, settings.levels, START)
         self.density, self.width = Factorised(latents), Tilt(latents)
+        self.contexts: Groups | None = None
+        if settings.context_width:
+            ends = sorted({max(1, round(share * latents)) for share in ENDS})
+            self.contexts = Groups(ends, SIGNED, settings.context_width, SCALES)
 
     def start_with(self, pictures: Tensor) -> None:
         """Begin with the block transform that suits training crops best: (N, 1 or 3, H, W) in 0..1."""
@@ -155,11 +171,16 @@ class Method(nn.Module):
             lay(stage, matrix)
             lay_transposed(inverse, matrix)
         self.density.start_with(spread)
+        if self.contexts:
+            self.contexts.start_with(spread * self.levels.gains_at(NODES))
 
     def begin(self, share: float) -> None:
-        """Turn to rounded latents once this share of the run is done."""
+        """Turn to rounded latents once this share of the run is done, and to contexts if there are any."""
         self.settles = share >= 1 - self.settings.settled
-        for part in (self.analysis, self.levels):
+        done: list[nn.Module] = [self.analysis, self.levels]
+        if self.contexts:
+            done += [self.synthesis, self.density, self.width]
+        for part in done:
             part.requires_grad_(not self.settles)
 
     def forward(self, batch: Tensor, level: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -171,14 +192,18 @@ class Method(nn.Module):
         y = self.analysis(batch, log_step)
         with torch.autocast(batch.device.type, enabled=False):
             scaled = gain[:, :, None, None] * y
-            spread = self.spread(gain)
-            q = noisy(scaled) if self.training and not self.settles else scaled.round()
-            bits = self.density.bits(q, spread).sum((1, 2, 3))
+            if self.contexts and self.settles:
+                bits, q = self.contexts(scaled, level, rounded)
+            else:
+                q = noisy(scaled) if self.training and not self.settles else scaled.round()
+                bits = self.density.bits(q, self.spread(gain))
             received = q / gain[:, :, None, None]
+            rate = bits.sum((1, 2, 3)) / (batch.shape[-1] * batch.shape[-2])
+            if self.training and self.settles and self.contexts:
+                return self.levels.loss(rate, torch.zeros_like(rate), level), {"bpp": rate.detach().mean()}
         restored = self.synthesis(received, log_step)
         with torch.autocast(batch.device.type, enabled=False):
             distortion, error = distortion_of(restored, batch, self.settings.distortion)
-            rate = bits / (batch.shape[-1] * batch.shape[-2])
             loss = self.levels.loss(rate, distortion, level)
         return loss, {"psnr": -10 * error.detach().log10().mean(), "bpp": rate.detach().mean()}
 
@@ -190,23 +215,34 @@ class Method(nn.Module):
         """Levels for a batch, all equally often."""
         return self.levels.draw(count, generator)
 
+    @property
+    def finer(self) -> int:
+        """Levels that files may have to one of training: without contexts each has tables of its own."""
+        return FINER if self.contexts else 1
+
     def parts(self) -> dict[str, nn.Module]:
         """The networks of a finished model, by the names that they have in the zoo."""
-        return {"analysis": self.analysis, "synthesis": self.synthesis}
+        return {
+            "analysis": self.analysis,
+            "synthesis": self.synthesis,
+            **(self.contexts.parts() if self.contexts else {}),
+        }
 
     def gains(self) -> Tensor:
         """Of all levels that files may have: (levels, latents)."""
-        return self.levels.gains()
+        return self.levels.gains(self.finer)
 
     def transposed(self) -> list[int]:
         """See Tables.transposed: learned filters have no such order."""
         return []
 
     def worth(self) -> list[float]:
-        """See Tables.worth: nothing is known of the slopes of its networks."""
-        return []
+        """See Tables.worth."""
+        return self.levels.worth(self.finer) if self.settings.distortion == "mse" else []
 
     def tables(self) -> Iterator[Masses]:
-        """Probabilities of the latents' symbols: of every channel at level 0, then at level 1, …"""
+        """Probabilities of symbols: of every scale; without contexts of all channels at level 0, then at level 1, …"""
+        if self.contexts:
+            return self.contexts.tables()
         with torch.no_grad():
             return self.density.tables(self.spread(self.levels.gains()))

@@ -6,10 +6,7 @@
 g are the gains of the level (levels.py): one model for all rates. The transform is the cosine transform of 16x16 luma
 and, after subsampling by two, of 8x8 chroma: what Compact and Reconstruct learned around JPEG, they go on from here.
 
-Latents are coded group by group, from the lowest frequencies to the highest; within a group the places of a
-chequerboard (of the first group those of even rows before those of odd ones), then those between. A network of integers
-for each group (integers.py) tells mean and scale of every latent from all those before, on all sides (checkerboards and
-groups of channels: He et al. 2021, arXiv 2103.15306, and 2022, "ELIC", arXiv 2203.10886). Ours: latents that are
+Latents are coded group by group (groups.py), from the lowest frequencies to the highest. Ours: latents that are
 frequencies, no second latent beside them, integers throughout.
 
 A symbol is the rounded latent or its neighbour towards zero, whichever costs less: squared error + PRICE times bits.
@@ -26,10 +23,10 @@ from torch.nn import functional as F
 
 from corec.color import CENTRE
 from corec.learned import refine
-from corec.learned.prior import FINER, FIRST, OTHERS, UNIT
-from corec.methods.balle2017 import noisy
-from corec.methods.densities import Masses, Scaled
-from corec.methods.integers import Context
+from corec.learned.prior import FINER, UNIT
+from corec.methods.densities import Masses
+from corec.methods.groups import Groups
+from corec.methods.integers import NODES
 from corec.methods.joint import Compact, Reconstruct
 from corec.methods.levels import Levels, Rates
 from corec.methods.similarity import distortion_of
@@ -191,12 +188,7 @@ class Method(nn.Module):
         self.compact = Compact(planes, False, s.compact_width, s.compact_blocks, planes // 2 + 1)
         self.reconstruct = Reconstruct(planes, False, s.widths, planes // 2 + 1)
         self.levels = Levels(len(self.blocks.order), s.lambdas, s.levels, start=6.0)
-        self.density = Scaled(s.scales)
-        ends = ENDS[planes]
-        self.groups = [slice(begin, end) for begin, end in zip((0, *ends), ends, strict=False)]
-        self.contexts = nn.ModuleList(
-            Context(group.stop, group.stop - group.start, SIGNED, s.context_width, s.scales) for group in self.groups
-        )
+        self.contexts = Groups(ENDS[planes], SIGNED, s.context_width, s.scales)
 
     @property
     def analysis(self) -> Analysis:
@@ -211,11 +203,7 @@ class Method(nn.Module):
         pictures = pictures.to(self.blocks.order.device)
         latents = self.blocks(ycbcr_from_rgb(pictures) if self.settings.color else pictures)
         spread = latents.square().mean((0, 2, 3)).sqrt()
-        gains = self.levels.gains()
-        first, last = (self.density.index_of(gains[at] * spread) for at in (0, -1))
-        rise = float((last - first).mean()) / (self.settings.levels - 1)
-        for group, context in zip(self.groups, self.contexts, strict=True):
-            context.start_with(first[group], rise)  # type: ignore[operator]
+        self.contexts.start_with(spread * self.levels.gains_at(NODES))
 
     def begin(self, share: float) -> None:
         """Turn to contexts alone once this share of the run is done."""
@@ -235,18 +223,11 @@ class Method(nn.Module):
         if self.settings.rounds:
             scaled = scaled + self.changes(scaled.detach(), batch, level)
         with torch.autocast(batch.device.type, enabled=False):
-            means, index = self.expected(scaled.detach(), level)
-            residual = scaled - means / UNIT
-            symbols = self.chosen(residual, index)
-            bits = self.density.bits(symbols, index)
-            if self.training:  # what latents and means learn from: under noise all of them count, zeros too
-                smooth = self.density.bits(noisy(residual), index.detach())
-                bits = bits + smooth - smooth.detach()
+            bits, received = self.contexts(scaled, level, self.chosen)
             rate = bits.sum((1, 2, 3)) / (batch.shape[-1] * batch.shape[-2])
             if self.training and self.settles:
                 return self.levels.loss(rate, torch.zeros_like(rate), level), {"bpp": rate.detach().mean()}
-            received = (residual + (symbols - residual).detach() + means / UNIT) / gain
-        restored = self.synthesis(received, log_step)
+        restored = self.synthesis(received / gain, log_step)
         with torch.autocast(batch.device.type, enabled=False):
             distortion, error = distortion_of(restored, batch, self.settings.distortion)
             loss = self.levels.loss(rate, distortion, level)
@@ -269,7 +250,7 @@ class Method(nn.Module):
         def code(wanted: np.ndarray) -> refine.Coded:
             with exact:
                 latents = torch.from_numpy(wanted).to(scaled)[None]
-                means, index = self.expected(latents, level)
+                means, index = self.contexts.expected(latents, level, self.chosen)
                 symbols = self.chosen(latents - means / UNIT, index)
             return array(symbols[0].int()), array(index[0].int()), array(means[0] / UNIT)
 
@@ -283,36 +264,11 @@ class Method(nn.Module):
         def bits(symbols: np.ndarray, numbers: np.ndarray) -> np.ndarray:
             values, index = (torch.from_numpy(part).to(scaled) for part in (symbols, numbers))
             with exact:
-                return array(self.density.bits(values, index))
+                return array(self.contexts.density.bits(values, index))
 
         worth = 255**2 * float(self.levels.weight(level))
         made = refine.refined(array(scaled[0]), array(gain[0]), worth, view, code, bits, self.settings.rounds)
         return torch.from_numpy(made).to(scaled)
-
-    def expected(self, scaled: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """Means in sixteenths and indices of scales for latents in bins, each (N, latents, h, w)."""
-        height, width = scaled.shape[2:]
-        rows, columns = (torch.arange(n, device=scaled.device) % 2 for n in (height, width))
-        plane = level[:, None, None, None].expand(-1, 1, height, width)
-        known, means, indices = scaled[:, :0], [], []
-        for group, context in zip(self.groups, self.contexts, strict=True):
-            own = torch.zeros_like(scaled[:, group])
-            mean = index = own
-            mask = torch.zeros_like(plane)
-            for phase in OTHERS if group.start else FIRST:
-                now = torch.zeros(height, width, dtype=torch.bool, device=scaled.device)
-                for row, column in phase:
-                    now |= (rows[:, None] == row) & (columns == column)
-                told = context(torch.cat([plane, mask, known, own], 1)).chunk(2, 1)
-                mean, index = (torch.where(now, new, old) for new, old in zip(told, (mean, index), strict=True))
-                with torch.no_grad():
-                    symbols = self.chosen(scaled[:, group] - mean / UNIT, index)
-                    own = torch.where(now, symbols + (mean / UNIT).round(), own)
-                    mask = torch.where(now, 1.0, mask)
-            known = torch.cat([known, own], 1)
-            means.append(mean)
-            indices.append(index)
-        return torch.cat(means, 1), torch.cat(indices, 1)
 
     @torch.no_grad()
     def chosen(self, residual: Tensor, index: Tensor) -> Tensor:
@@ -320,7 +276,7 @@ class Method(nn.Module):
         near = residual.round()
         size = near.abs().clamp(max=FARTHEST).long()
         every = torch.arange(self.settings.scales, device=index.device)[:, None]
-        bits = self.density.bits(torch.arange(FARTHEST + 1.0, device=index.device), every)
+        bits = self.contexts.density.bits(torch.arange(FARTHEST + 1.0, device=index.device), every)
         saved = torch.diff(bits, prepend=bits[:, :1]).flatten()[(FARTHEST + 1) * index.long() + size]
         # The squared error of the neighbour towards zero is larger by 1 + 2 (|residual| - |near|).
         return torch.where(1 + 2 * (residual.abs() - near.abs()) < PRICE * saved, near - near.sign(), near)
@@ -331,8 +287,7 @@ class Method(nn.Module):
 
     def parts(self) -> dict[str, nn.Module]:
         """The networks of a finished model, by the names that they have in the zoo."""
-        contexts = {f"context{at}": context for at, context in enumerate(self.contexts)}
-        return {"analysis": self.analysis, "synthesis": self.synthesis, **contexts}
+        return {"analysis": self.analysis, "synthesis": self.synthesis, **self.contexts.parts()}
 
     def gains(self) -> Tensor:
         """Of all levels that files may have, FINER from one level of training to the next: (levels, latents)."""
@@ -348,4 +303,4 @@ class Method(nn.Module):
 
     def tables(self) -> Iterator[Masses]:
         """Probabilities of the symbols of every scale."""
-        return self.density.tables()
+        return self.contexts.tables()

@@ -34,6 +34,11 @@ Masses = tuple[np.ndarray, int]
 """Probabilities of consecutive symbols, and the first of these symbols."""
 
 
+def noisy(latents: Tensor) -> Tensor:
+    """Latents in bins of width 1 under uniform noise, which stands in for rounding."""
+    return latents + torch.rand_like(latents) - 0.5
+
+
 def log_mass(values: Tensor, location: Tensor, scale: Tensor, logit: Tensor) -> Tensor:
     """Natural logarithms of P: values (...), parameters that broadcast against (..., K) -> (...)."""
     scale = Clamp.apply(scale, NARROWEST, math.inf)

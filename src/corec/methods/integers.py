@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from corec.learned.prior import PLANES, UNIT, WHOLE
+from corec.learned.prior import LEVEL, PLANES, UNIT, WHOLE
 
 EXACT = 2**24
 """Up to it float32 holds every integer."""
@@ -27,6 +27,8 @@ MEAN = 32767
 """Largest magnitude of a mean."""
 WEIGHT_UNIT = 256
 """Integers that make 1, in weights."""
+NODES = tuple(range(0, 64, 8))
+"""Levels from which on what contexts tell may rise otherwise with the level."""
 SPEED = 4.0
 """How many times as far a layer's sum moves in a step as it would with inputs of about 1 and weights of variance 1."""
 
@@ -126,7 +128,7 @@ class Context(nn.Module):
     def __init__(self, known: int, outputs: int, signed: int, width: int, count: int) -> None:
         super().__init__()
         self.known, self.count, self.signed = known, count, min(signed, known)
-        near = 9 * (PLANES + self.signed)
+        near = 9 * (PLANES + self.signed) + len(NODES)
         self.linear = Layer(near, 2 * outputs, WHOLE, 4, spread=0)
         self.direct = Layer(2 * known, 2 * outputs, 8 * LARGEST, 16, spread=0)
         self.near = Layer(near, width, WHOLE, 4, spread=0.02)
@@ -136,15 +138,19 @@ class Context(nn.Module):
         self.last = Layer(width, 2 * outputs, ACTIVATION, UNIT, UNIT, spread=0.02 * width**-0.5)
 
     @torch.no_grad()
-    def start_with(self, indices: Tensor, rise: float) -> None:
-        """Begin with these indices (outputs,) at level 0, wherever there is nothing to tell them from, and so much
-        more with every level."""
-        outputs = len(indices)
-        self.linear.bias[outputs:] = indices / UNIT
-        self.linear.weight[outputs:, 4 * (PLANES + self.signed)] = rise / UNIT / self.linear.scale
+    def start_with(self, indices: Tensor) -> None:
+        """Begin with these indices (nodes, outputs) at the levels NODES, wherever there is nothing to tell them from,
+        and between and beyond them with what is in line with the two next to it."""
+        outputs = indices.shape[1]
+        rises = indices.diff(dim=0) / torch.tensor(NODES).diff()[:, None]
+        bends = rises.diff(dim=0, prepend=torch.zeros_like(rises[:1]))
+        self.linear.bias[outputs:] = indices[0] / UNIT
+        self.linear.weight[outputs:, -len(NODES) : -1] = bends.T / UNIT / self.linear.scale
 
     def forward(self, known: Tensor) -> Tensor:
-        near = around(known[:, : PLANES + self.signed].clamp(-WHOLE, WHOLE))
+        seen = known[:, : PLANES + self.signed].clamp(-WHOLE, WHOLE)
+        beyond = [(seen[:, LEVEL : LEVEL + 1] - node).clamp(0, WHOLE) for node in NODES]
+        near = torch.cat([around(seen), *beyond], 1)
         size = sizes(known[:, PLANES:])
         x = self.near(near) + self.sizes(size)
         x = self.second(around(x.clamp(0, ACTIVATION)))

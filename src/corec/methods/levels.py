@@ -10,6 +10,7 @@ deep image compression with continuous rate adaptation", CVPR.)
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -94,6 +95,11 @@ class Levels(nn.Module):
     def gains(self, finer: int = 1) -> Tensor:
         """Gains at all levels, and at finer - 1 places between one and the next: (finer (count - 1) + 1, channels)."""
         return self.gain(torch.arange(finer * (self.count - 1) + 1, device=self.coarsest.device) / finer)
+
+    @torch.no_grad()
+    def gains_at(self, levels: Sequence[int]) -> Tensor:
+        """Gains at these levels, or at the finest for what is beyond it: (levels, channels)."""
+        return self.gain(torch.tensor(levels, device=self.coarsest.device).clamp(max=self.count - 1).float())
 
     def weight(self, level: Tensor) -> Tensor:
         """Lambda at levels (N,): bits a pixel that a squared error of one level of 255 is worth."""

@@ -106,9 +106,14 @@ class Backwards:
 
     def back_mul(self, node: onnx.NodeProto, slopes: list[str], given: dict[str, Any]) -> list[str]:
         left, right = node.input
-        if {left, right} <= self.open:
-            raise ModelError("nothing is known of the slope of a product of two things that depend on the image")
-        return [self.add("Mul", slopes[0], right if left in self.open else left)] * 2
+        return [
+            self.add("Mul", slopes[0], other) if own in self.open else ""
+            for own, other in ((left, right), (right, left))
+        ]
+
+    def back_sqrt(self, node: onnx.NodeProto, slopes: list[str], given: dict[str, Any]) -> list[str]:
+        half = self.add("Mul", slopes[0], self.constant(np.float32(0.5)))
+        return [self.add("Div", half, node.output[0])]
 
     def back_cast(self, node: onnx.NodeProto, slopes: list[str], given: dict[str, Any]) -> list[str]:
         return slopes
