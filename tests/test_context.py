@@ -36,7 +36,7 @@ def method_for(color: bool, rounds: int = 0) -> Method:
     method.start_with(smooth(8, 3 if color else 1))
     with torch.no_grad():
         for parameter in method.contexts.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
+            parameter.add_(0.05 * torch.randn_like(parameter))
     return method
 
 
@@ -212,7 +212,7 @@ def in_int64(network: Context, known: np.ndarray) -> np.ndarray:
     x = layer_in_int64(network.second, around_in_int64(x.clip(0, ACTIVATION)))
     x = layer_in_int64(network.third, x.clip(0, ACTIVATION))
     x = layer_in_int64(network.linear, near) + layer_in_int64(network.last, x.clip(0, ACTIVATION))
-    x += layer_in_int64(network.direct, np.concatenate([size, next_to]))
+    x += layer_in_int64(network.direct, np.concatenate([size[: network.earlier], next_to]))
     means, indices = np.split(x, 2)
     return np.concatenate([means.clip(-MEAN, MEAN), indices.clip(0, network.count - 1)])
 

@@ -44,7 +44,7 @@ from corec.training.recipe import at_least
 
 ENDS = 0.0125, 0.05, 0.15, 0.35, 0.625, 1.0
 """Where groups of latents end, of all of them: the KLT has most energy in the first ones."""
-SIGNED = 16
+SIGNED = 10
 """Latents that contexts see with their signs."""
 SCALES = 64
 """Tables that contexts choose from."""

@@ -121,16 +121,17 @@ class Context(nn.Module):
     Integers (N, 2 + known, h, w) -> (N, 2 outputs, h, w): means in sixteenths, then indices in 0..count - 1. The first
     two channels are the level, and where this group is known (0 or 1). Known are the latents of all groups before and,
     at some places, of this one; where they are not known yet they are 0. What is told is the sum of linear functions,
-    of the `signed` first latents around a place and of the magnitudes of all, there and next to it, and of what three
-    hidden layers make of both.
+    of the `signed` first latents around a place and of magnitudes, there (of this group none is known) and next to it,
+    and of what three hidden layers make of both.
     """
 
     def __init__(self, known: int, outputs: int, signed: int, width: int, count: int) -> None:
         super().__init__()
         self.known, self.count, self.signed = known, count, min(signed, known)
+        self.earlier = known - outputs
         near = 9 * (PLANES + self.signed) + len(NODES)
         self.linear = Layer(near, 2 * outputs, WHOLE, 4, spread=0)
-        self.direct = Layer(2 * known, 2 * outputs, 8 * LARGEST, 16, spread=0)
+        self.direct = Layer(self.earlier + known, 2 * outputs, 8 * LARGEST, 16, spread=0)
         self.near = Layer(near, width, WHOLE, 4, spread=0.02)
         self.sizes = Layer(known, width, LARGEST, 4)
         self.second = Layer(9 * width, width, ACTIVATION, UNIT, UNIT)
@@ -155,7 +156,7 @@ class Context(nn.Module):
         x = self.near(near) + self.sizes(size)
         x = self.second(around(x.clamp(0, ACTIVATION)))
         x = self.third(x.clamp(0, ACTIVATION))
-        direct = self.direct(torch.cat([size, beside(size)], 1))
+        direct = self.direct(torch.cat([size[:, : self.earlier], beside(size)], 1))
         means, indices = (self.linear(near) + direct + self.last(x.clamp(0, ACTIVATION))).chunk(2, 1)
         if self.last.frozen:
             indices = indices.clamp(0, self.count - 1)
