@@ -1,4 +1,4 @@
-"""The factorised codec's networks: what the paper says of them, how they begin, how their training ends."""
+"""The paper's codec: what the paper says of them, how they begin, how their training ends."""
 
 import math
 from dataclasses import replace
@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from learned_recipes import PLAIN, smooth
+from learned_recipes import PLAIN, TOLD, smooth
 from torch import Tensor
 
+from corec.errors import RecipeError
 from corec.methods import balle2017, densities
 from corec.methods.densities import log_mass
 from corec.methods.klt import klt
@@ -155,3 +156,21 @@ def test_the_end_of_a_run_trains_synthesis_on_rounded_latents_alone() -> None:
             (p.grad is not None) == moves for part in (method.analysis, method.levels) for p in part.parameters()
         )
         assert all(p.grad is not None for part in (method.synthesis, method.density) for p in part.parameters())
+
+
+def test_contexts_are_trained_at_the_end_alone() -> None:
+    method = build(TOLD)
+    batch, level = torch.rand(2, 1, 64, 64), torch.tensor([1.0, 6.0])
+    others = method.analysis, method.levels, method.synthesis, method.density, method.width
+    for share, settles in ((0.5, False), (0.6, True)):
+        method.train().begin(share)
+        method.zero_grad()
+        loss, facts = method(batch, level)
+        loss.backward()
+        assert ("psnr" in facts) != settles and "psnr" in method.eval()(batch, level)[1]
+        assert all((p.grad is not None) == settles for p in method.contexts.parameters())
+        assert all((p.grad is None) == settles for part in others for p in part.parameters())
+    assert list(method.parts()) == ["analysis", "synthesis", "context0", "context1", "context2", "context3"]
+    method.begin(0.5)
+    with pytest.raises(RecipeError, match="not come to its settled part"):
+        method.parts()

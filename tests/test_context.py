@@ -21,7 +21,9 @@ from corec.learned.coder import bits_of
 from corec.learned.prior import FINER, FIRST, OTHERS, WHOLE, Prior
 from corec.learned.tables import Tables
 from corec.methods.context import ENDS, PRICE, SIDE, Blocks, Method
-from corec.methods.integers import ACTIVATION, EXACT, LARGEST, MEAN, NODES, Clamp, Context, Layer, Round, beside, sizes
+from corec.methods.densities import noisy
+from corec.methods.groups import Groups, rounded
+from corec.methods.integers import ACTIVATION, BENDS, EXACT, LARGEST, MEAN, Clamp, Context, Layer, Round, beside, sizes
 from corec.models import Learned
 from corec.runtime import Network
 from corec.training.loop import build
@@ -29,14 +31,14 @@ from corec.training.proxies import enlarge_chroma
 from corec.training.tables import packed
 
 
-def method_for(color: bool, rounds: int = 0) -> Method:
+def method_for(color: bool, rounds: int = 0, strength: float = 0.02) -> Method:
     """One whose contexts have much to say."""
     torch.manual_seed(1)
     method: Method = build(replace(CONTEXT, settings={**CONTEXT.settings, "color": color, "rounds": rounds})).eval()
     method.start_with(smooth(8, 3 if color else 1))
     with torch.no_grad():
         for parameter in method.contexts.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
+            parameter.add_(strength * torch.randn_like(parameter))
     return method
 
 
@@ -141,7 +143,8 @@ def test_training_tells_the_facts_of_finished_networks() -> None:
 @pytest.mark.parametrize("color", [True, False])
 def test_every_other_crop_is_refined(color: bool) -> None:
     planes = 3 if color else 1
-    batch = (smooth(3, planes) + 0.05 * torch.randn(3, planes, 128, 128)).clamp(0, 1)
+    grain = torch.randn(3, planes, 128, 128, generator=torch.Generator().manual_seed(1))
+    batch = (smooth(3, planes) + 0.05 * grain).clamp(0, 1)
     level = torch.tensor([4.0, 4.0, 6.0])
     losses = []
     for rounds in (0, 2):
@@ -179,7 +182,7 @@ def context_for(strength: float, known: int = 11, outputs: int = 4) -> Context:
     torch.manual_seed(1)
     network = Context(known, outputs, 5, 12, 64)
     with torch.no_grad():
-        network.start_with(torch.linspace(10, 40, outputs) + torch.linspace(0, 28, len(NODES))[:, None])
+        network.start_with(torch.linspace(10, 40, outputs) + torch.linspace(0, 28, len(BENDS))[:, None])
         for parameter in network.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter)).mul_(strength)
     return network
@@ -279,6 +282,45 @@ def test_rounding_has_the_slope_one_and_clamping_none_that_leads_out() -> None:
         assert slope.tolist() == expected
 
 
+@torch.no_grad()
+def test_contexts_begin_with_the_scales_that_latents_have() -> None:
+    groups, spread = Groups((1, 4), 3, 5, 64), torch.tensor([30.0, 9.0, 3.0, 1.0])
+    growth = torch.linspace(0, 2, len(BENDS)).exp() * torch.linspace(0, 1, len(BENDS)).square().exp()
+    groups.start_with(spread * growth[:, None])
+    for at, level in enumerate(BENDS):
+        _, index = groups.expected(torch.zeros(1, 4, 3, 3), torch.tensor([float(level)]), rounded)
+        expected = groups.density.index_of(growth[at] * spread)
+        assert (index[0, :, 1, 1] - expected).abs().max() < 1.5
+
+
+def test_what_latents_and_contexts_learn_from() -> None:
+    """Latents from noise, by densities as they are, and as if they came through; contexts from symbols and noise."""
+    torch.manual_seed(1)
+    groups, level = Groups((1, 4), 3, 5, 64), torch.tensor([3.0])
+    groups.start_with(torch.full((len(BENDS), 4), 3.0))
+    scaled = (4 * torch.randn(1, 4, 6, 6)).requires_grad_()
+    bits, received = groups(scaled, level, rounded)
+    assert (received - scaled).abs().max() <= 0.5
+    assert torch.autograd.grad(received.sum(), scaled, retain_graph=True)[0].eq(1).all()
+    means, index = groups.expected(scaled.detach(), level, rounded)
+    torch.manual_seed(1)
+    torch.randn(1)
+    slope = torch.autograd.grad(bits.sum(), scaled, retain_graph=True)[0]
+    near = (scaled.detach() - means.detach() / 16).requires_grad_()
+    torch.manual_seed(2)
+    smooth_slopes = [
+        torch.autograd.grad(groups.density.bits(noisy(near), index.detach()).sum(), near)[0] for _ in range(400)
+    ]
+    typical = torch.stack(smooth_slopes)
+    assert ((slope - typical.mean(0)).abs() < 6 * typical.std(0) + 1e-3).all() and slope.abs().mean() > 0.05
+    exact = groups.density.bits((scaled.detach() - means / 16).round(), index)
+    torch.testing.assert_close(bits, exact)
+    bits.sum().backward()
+    assert all(parameter.grad is not None for parameter in groups.parameters())
+    with torch.no_grad():
+        torch.testing.assert_close(groups.eval()(scaled, level, rounded)[0], exact)
+
+
 # What latents tell one another
 
 
@@ -292,7 +334,7 @@ def passes(method: Method) -> Iterator[tuple[slice, tuple[int, ...]]]:
 @pytest.mark.parametrize("level", [0.0, 5.0])
 @torch.no_grad()
 def test_no_latent_is_told_by_itself_or_by_later_ones(level: float) -> None:
-    method, at = method_for(False), torch.tensor([level])
+    method, at = method_for(False, strength=0.1), torch.tensor([level])
     random = torch.Generator().manual_seed(1)
     scaled = 5 * torch.randn(1, 256, 4, 6, generator=random)
     means, indices = method.contexts.expected(scaled, at, method.chosen)

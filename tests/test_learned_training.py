@@ -59,6 +59,7 @@ def state_of(folder: Path) -> dict[str, Any]:
 def trained(run: tuple[Recipe, Path]) -> Any:
     method = build(run[0])
     method.load_state_dict(state_of(run[1])["average"])
+    method.begin(1.0)
     return method.eval()
 
 
@@ -135,7 +136,6 @@ def test_files_are_what_training_estimates(
     source = picture(256, 320, not method.settings.color)
     pixels = source.pixels.reshape(256, 320, -1)
     batch = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
-    method.begin(1.0)
     told = method(batch, torch.tensor([float(level)]))[1]
     with shipped(zoo) as model:
         level *= FINER if model.contexts else 1

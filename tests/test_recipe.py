@@ -64,6 +64,8 @@ def test_shipped_recipes_build(path: Path) -> None:
         ("method = 'zhao2017'\nsteps = 9\nsettings = {virtual_share = 0.9}", "more than the whole of a round"),
         ("method = 'balle2017'\nsteps = 9\nsettings = {filters = -1}", "filters must be at least 0"),
         ("method = 'balle2017'\nsteps = 9\nsettings = {levels = 1}", "levels must be at least 2"),
+        ("method = 'balle2017'\nsteps = 9\nsettings = {levels = 65}", "levels must be at most 64"),
+        ("method = 'balle2017'\nsteps = 9\nsettings = {context_width = 8}", "and settled is 0"),
         ("method = 'balle2017'\nsteps = 9\nsettings = {lambdas = [0.1, 0.1]}", "the second one much larger"),
         ("method = 'context'\nsteps = 9\nsettings = {lambdas = [0, 0.1]}", "two numbers above 0"),
         ("method = 'context'\nsteps = 9\nsettings = {scales = 1}", "scales must be at least 2"),

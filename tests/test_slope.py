@@ -85,6 +85,7 @@ def test_every_kind_of_node(function: Callable[[Tensor, Tensor], Tensor]) -> Non
     ("function", "message"),
     [
         (lambda x, v: torch.exp(x + v), "of Exp"),
+        (lambda x, v: x * (x[:, :1] + v), "of other channels"),
         (lambda x, v: x[:, :, 1:] + v, "Slice but where"),
         (lambda x, v: x[:, [0, 1]] + v, "Gather but where"),
     ],
@@ -93,6 +94,20 @@ def test_what_is_not_known_is_refused(function: Callable[[Tensor, Tensor], Tenso
     data = to_onnx(Made(function).eval(), torch.randn(1, 3, 6, 8), torch.full((1, 1), 0.3))
     with pytest.raises(ModelError, match=message):
         slope_of(data)
+
+
+def test_few_steep_latents_do_not_hide_a_slope_that_is_right() -> None:
+    torch.manual_seed(1)
+    image, log_step, picture = torch.randn(1, 3, 6, 8), torch.full((1, 1), 0.3), torch.rand(1, 3, 6, 8)
+    weight = torch.eye(3)[:, :, None, None]
+    weight[0] *= 300
+
+    def function(x: Tensor, v: Tensor) -> Tensor:
+        y = F.conv2d(x, weight)
+        return y * (y * y + v).sqrt()
+
+    data = to_onnx(Made(function).eval(), image, log_step)
+    check_slope(data + slope_of(data), (image, log_step), picture)
 
 
 def test_a_slope_that_is_wrong_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

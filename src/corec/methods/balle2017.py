@@ -32,10 +32,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from corec.errors import RecipeError
 from corec.learned.prior import FINER
 from corec.methods.densities import Factorised, Masses, noisy
 from corec.methods.groups import Groups, rounded
-from corec.methods.integers import NODES
+from corec.methods.integers import BENDS
 from corec.methods.klt import klt, lay, lay_transposed
 from corec.methods.layers import GDN, Tilt
 from corec.methods.levels import Levels, Rates
@@ -134,10 +135,12 @@ class Settings(Rates):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(0, filters=self.filters, latents=self.latents, context_width=self.context_width)
+        if self.context_width and not self.settled:
+            raise RecipeError("contexts are trained in the settled part of a run, and settled is 0")
 
 
 class Method(nn.Module):
-    """Both transforms, the densities of the latents, and one training step."""
+    """Both transforms, the densities of the latents, their contexts if there are any, and one training step."""
 
     rate = 1.0
     """By what the recipe's learning rate is multiplied."""
@@ -172,15 +175,13 @@ class Method(nn.Module):
             lay_transposed(inverse, matrix)
         self.density.start_with(spread)
         if self.contexts:
-            self.contexts.start_with(spread * self.levels.gains_at(NODES))
+            gains = self.levels.gains_at(BENDS)
+            self.contexts.start_with(spread.to(gains.device) * gains)
 
     def begin(self, share: float) -> None:
         """Turn to rounded latents once this share of the run is done, and to contexts if there are any."""
         self.settles = share >= 1 - self.settings.settled
-        done: list[nn.Module] = [self.analysis, self.levels]
-        if self.contexts:
-            done += [self.synthesis, self.density, self.width]
-        for part in done:
+        for part in (self.analysis, self.levels):
             part.requires_grad_(not self.settles)
 
     def forward(self, batch: Tensor, level: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -221,7 +222,9 @@ class Method(nn.Module):
         return FINER if self.contexts else 1
 
     def parts(self) -> dict[str, nn.Module]:
-        """The networks of a finished model, by the names that they have in the zoo."""
+        """The networks of a finished model, by the names that they have in the zoo. Raises RecipeError."""
+        if self.contexts and not self.settles:
+            raise RecipeError("the run has not come to its settled part, which trains the contexts")
         return {
             "analysis": self.analysis,
             "synthesis": self.synthesis,

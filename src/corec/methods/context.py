@@ -26,7 +26,7 @@ from corec.learned import refine
 from corec.learned.prior import FINER, UNIT
 from corec.methods.densities import Masses
 from corec.methods.groups import Groups
-from corec.methods.integers import NODES
+from corec.methods.integers import BENDS
 from corec.methods.joint import Compact, Reconstruct
 from corec.methods.levels import Levels, Rates
 from corec.methods.similarity import distortion_of
@@ -203,7 +203,7 @@ class Method(nn.Module):
         pictures = pictures.to(self.blocks.order.device)
         latents = self.blocks(ycbcr_from_rgb(pictures) if self.settings.color else pictures)
         spread = latents.square().mean((0, 2, 3)).sqrt()
-        self.contexts.start_with(spread * self.levels.gains_at(NODES))
+        self.contexts.start_with(spread * self.levels.gains_at(BENDS))
 
     def begin(self, share: float) -> None:
         """Turn to contexts alone once this share of the run is done."""

@@ -39,7 +39,7 @@ class Groups(nn.Module):
 
     @torch.no_grad()
     def start_with(self, spread: Tensor) -> None:
-        """Begin with scales of latents that have these root mean squares, in bins, at NODES: (nodes, latents)."""
+        """Begin with scales of latents that have these root mean squares, in bins, at BENDS: (levels, latents)."""
         indices = self.density.index_of(spread)
         for group, context in zip(self.groups, self.each, strict=True):
             context.start_with(indices[:, group])  # type: ignore[operator]

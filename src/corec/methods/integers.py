@@ -9,6 +9,7 @@ integers, and takes the slope of rounding for 1.
 Why: Ballé et al. 2019, "Integer networks for data compression with latent-variable models" (ICLR).
 """
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -27,8 +28,8 @@ MEAN = 32767
 """Largest magnitude of a mean."""
 WEIGHT_UNIT = 256
 """Integers that make 1, in weights."""
-NODES = tuple(range(0, 64, 8))
-"""Levels from which on what contexts tell may rise otherwise with the level."""
+BENDS = tuple(range(0, 64, 8))
+"""Levels from which on what contexts tell may rise otherwise with the level: they see how far beyond each it is."""
 SPEED = 4.0
 """How many times as far a layer's sum moves in a step as it would with inputs of about 1 and weights of variance 1."""
 
@@ -129,7 +130,7 @@ class Context(nn.Module):
         super().__init__()
         self.known, self.count, self.signed = known, count, min(signed, known)
         self.earlier = known - outputs
-        near = 9 * (PLANES + self.signed) + len(NODES)
+        near = 9 * (PLANES + self.signed) + len(BENDS)
         self.linear = Layer(near, 2 * outputs, WHOLE, 4, spread=0)
         self.direct = Layer(self.earlier + known, 2 * outputs, 8 * LARGEST, 16, spread=0)
         self.near = Layer(near, width, WHOLE, 4, spread=0.02)
@@ -140,17 +141,21 @@ class Context(nn.Module):
 
     @torch.no_grad()
     def start_with(self, indices: Tensor) -> None:
-        """Begin with these indices (nodes, outputs) at the levels NODES, wherever there is nothing to tell them from,
-        and between and beyond them with what is in line with the two next to it."""
+        """Begin with about these indices (levels, outputs) at the levels BENDS, wherever there is nothing to tell them
+        from, and between and beyond them with what is in line with the two next to it."""
         outputs = indices.shape[1]
-        rises = indices.diff(dim=0) / torch.tensor(NODES).diff()[:, None]
-        bends = rises.diff(dim=0, prepend=torch.zeros_like(rises[:1]))
         self.linear.bias[outputs:] = indices[0] / UNIT
-        self.linear.weight[outputs:, -len(NODES) : -1] = bends.T / UNIT / self.linear.scale
+        reached, rise = indices[0], torch.zeros_like(indices[0])
+        bends = self.linear.weight[outputs:, -len(BENDS) :]
+        for at, (begin, end) in enumerate(pairwise(BENDS)):
+            # Weights are whole sixteenths: what one is off by the next one makes good.
+            steeper = ((indices[at + 1] - reached) / (end - begin) * UNIT).round() / UNIT
+            bends[:, at] = (steeper - rise) / UNIT / self.linear.scale
+            reached, rise = reached + (end - begin) * steeper, steeper
 
     def forward(self, known: Tensor) -> Tensor:
         seen = known[:, : PLANES + self.signed].clamp(-WHOLE, WHOLE)
-        beyond = [(seen[:, LEVEL : LEVEL + 1] - node).clamp(0, WHOLE) for node in NODES]
+        beyond = [(seen[:, LEVEL : LEVEL + 1] - node).clamp(0, WHOLE) for node in BENDS]
         near = torch.cat([around(seen), *beyond], 1)
         size = sizes(known[:, PLANES:])
         x = self.near(near) + self.sizes(size)

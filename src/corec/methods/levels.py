@@ -18,10 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from corec.errors import RecipeError
+from corec.learned.prior import FINER
+from corec.learned.tables import LEVELS
 from corec.methods.densities import SPEED
 from corec.methods.similarity import check_distortion
 from corec.training.recipe import at_least, shares
 
+MOST = (LEVELS - 1) // FINER + 1
+"""Levels of training: files may have FINER as many."""
 NODES = 5
 LEAST_RISE = 0.01
 """Of a gain's logarithm from node to node: of two levels, the finer one has the larger gain."""
@@ -47,11 +51,13 @@ class Rates:
     """Of the coarsest and the finest level, in bits a pixel for a squared error of one level of 255."""
     levels: int = 64
     settled: float = 0.0
-    """Share of the run, at its end, that trains what comes behind the quantiser alone, on rounded latents."""
+    """Share of the run, at its end, on rounded latents, in which analysis and gains stay as they are."""
 
     def __post_init__(self) -> None:
         check_distortion(self.distortion)
         at_least(2, levels=self.levels)
+        if self.levels > MOST:
+            raise RecipeError(f"levels must be at most {MOST}, not {self.levels}")
         shares(settled=self.settled)
         low, high = self.lambdas
         if not (0 < low < high < math.inf and span_of(self.lambdas) / (NODES - 1) > LEAST_RISE):
@@ -98,8 +104,12 @@ class Levels(nn.Module):
 
     @torch.no_grad()
     def gains_at(self, levels: Sequence[int]) -> Tensor:
-        """Gains at these levels, or at the finest for what is beyond it: (levels, channels)."""
-        return self.gain(torch.tensor(levels, device=self.coarsest.device).clamp(max=self.count - 1).float())
+        """Gains at these levels, and beyond the finest what is in line with the two before it: (levels, channels)."""
+        at = torch.tensor(levels, device=self.coarsest.device).float()
+        finest = torch.full_like(at, self.count - 1)
+        last = self.gain(finest).log()
+        rise = last - self.gain(finest - 1).log()
+        return (self.gain(at.minimum(finest)).log() + (at - finest).clamp(min=0)[:, None] * rise).exp()
 
     def weight(self, level: Tensor) -> Tensor:
         """Lambda at levels (N,): bits a pixel that a squared error of one level of 255 is worth."""

@@ -19,7 +19,7 @@ from torch.nn import functional
 from corec.codecs.registry import CARRIED, codec_named
 from corec.errors import ModelError, RecipeError
 from corec.files import aside
-from corec.learned.prior import PLANES
+from corec.learned.prior import LEVEL, PLANES
 from corec.methods.integers import EXACT, Context
 from corec.models import SIZES, ZOO, read_manifest
 from corec.runtime import Network
@@ -70,7 +70,7 @@ def export(
         raise RecipeError(f"{checkpoint} does not fit the networks of this version: {error}") from error
     if not all(weight.isfinite().all() for weight in method.state_dict().values()):
         raise RecipeError(f"{checkpoint} has weights that are no numbers: lower the recipe's learning_rate")
-    method.eval()
+    method.eval().begin((state["step"] - 1) / recipe.steps)
     learned = hasattr(method, "tables")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the same weights become the same files
@@ -207,6 +207,7 @@ def learned_parts(method: Any) -> tuple[dict[str, Any], Parts]:
             if network.largest() >= EXACT:
                 raise ModelError(f"{part}: its sums may reach {EXACT}, beyond which float32 is not exact")
             known = torch.cat([torch.ones(1, PLANES, *bins.shape[2:]), bins[:, : network.known]], 1)
+            known[:, LEVEL] = method.levels.count - 1
             files[part] = stored(part, network, (known,), 1.0, 0.0, 0.0)
         elif part == "analysis":
             sample, unit = (picture, *steps), finest[:, None, None]

@@ -8,8 +8,8 @@ Nodes refer to weights and to what nodes in front of them compute by name. Files
 two joined are one: the network's bytes with these behind them are a network with one input, "picture", and one output
 more. So weights are stored once.
 
-Known are the nodes that corec.methods.context.Synthesis and corec.methods.joint.Reconstruct have; others raise
-ModelError.
+Known are the nodes that the Synthesis of corec.methods.context and of balle2017 has, and Reconstruct in
+corec.methods.joint; others raise ModelError.
 """
 
 from collections.abc import Iterator
@@ -106,10 +106,10 @@ class Backwards:
 
     def back_mul(self, node: onnx.NodeProto, slopes: list[str], given: dict[str, Any]) -> list[str]:
         left, right = node.input
-        return [
-            self.add("Mul", slopes[0], other) if own in self.open else ""
-            for own, other in ((left, right), (right, left))
-        ]
+        if {left, right} <= self.open and self.channels[left] != self.channels[right]:
+            raise ModelError("nothing is known of the slope of a product of two things of other channels")
+        pairs = (left, right), (right, left)
+        return [self.add("Mul", slopes[0], other) if own in self.open else "" for own, other in pairs]
 
     def back_sqrt(self, node: onnx.NodeProto, slopes: list[str], given: dict[str, Any]) -> list[str]:
         half = self.add("Mul", slopes[0], self.constant(np.float32(0.5)))
