@@ -114,7 +114,8 @@ def test_files_come_back_in_tiles_too(model: Learned, height: int, width: int, m
 
 
 def test_gains_rise_with_the_level(model: Learned) -> None:
-    assert (np.diff(tables_of(model).gain, axis=0) > 0).all()
+    rises = np.diff(tables_of(model).gain, axis=0)  # of eleven bits: a gain may be that of the level before
+    assert (rises >= 0).all() and (rises > 0).any(1).all() and (rises > 0).mean() > 0.9
 
 
 def test_shipped_rows_are_whole() -> None:
