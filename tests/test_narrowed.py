@@ -7,6 +7,8 @@ import torch
 from corec.runtime import Network
 
 pytest.importorskip("onnx")
+import onnx
+
 from corec.training.export import to_onnx
 from corec.training.weights import fewest_bits, large, narrowed
 
@@ -52,7 +54,7 @@ def test_as_many_weights_are_int8_as_are_good() -> None:
     layers = [torch.nn.Conv2d(16, 32, 3), torch.nn.Conv2d(32, 64, 3), torch.nn.Conv2d(64, 16, 3)]
     whole = to_onnx(torch.nn.Sequential(*layers), torch.rand(1, 16, 16, 16))
     names = large(whole)
-    assert [name.partition(".")[0] for name in names] == ["1", "2", "0"]
+    assert names == ["1.weight", "2.weight", "0.weight"]
     for refused in ([], names[1:2], names[:2], names):
         others = [name for name in names if name not in refused]
 
@@ -61,6 +63,27 @@ def test_as_many_weights_are_int8_as_are_good() -> None:
 
         assert fewest_bits(whole, good) == narrowed(whole, others)
     assert fewest_bits(whole, lambda data: data == whole) == whole
+
+
+def test_networks_come_with_short_names_and_constants_once() -> None:
+    class Twice(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Conv2d(2, 2, 1)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return self.layer(image * 0.375) * 0.375 + image[:, 1:] * 0.625
+
+    network, image = Twice(), torch.rand(1, 2, 8, 8)
+    data = to_onnx(network, image)
+    graph = onnx.load_from_string(data).graph
+    values = [node.attribute[0].SerializeToString() for node in graph.node if node.op_type == "Constant"]
+    assert len(values) == len(set(values)) > 2
+    assert {tensor.name for tensor in graph.initializer} == {"layer.weight", "layer.bias"}
+    assert all(len(name) < 4 or name == "result" for node in graph.node for name in (node.name, *node.output))
+    with torch.no_grad():
+        expected = network(image)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(Network(data, 1)(image[0].permute(1, 2, 0).numpy()), expected, atol=1e-5)
 
 
 def test_small_weights_are_never_int8() -> None:

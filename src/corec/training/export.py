@@ -297,17 +297,15 @@ def to_onnx(network: nn.Module, *sample: Tensor) -> bytes:
 
 
 def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same network with short names, and every constant once: in small networks these are most of the file."""
+    """The same network with short names of all but weights, and every constant once: of small networks that is most."""
     graph = model.graph
-    names = {each.name: each.name for each in (*graph.input, *graph.output)}
+    names = {each.name: each.name for each in (*graph.input, *graph.output, *graph.initializer)}
     constants: dict[bytes, str] = {}
     nodes = []
 
     def renamed(name: str) -> str:
         return names.setdefault(name, f"{len(names):x}" if name else "")
 
-    for tensor in graph.initializer:
-        tensor.name = renamed(tensor.name)
     for node in graph.node:
         node.name = ""
         node.input[:] = [renamed(name) for name in node.input]
