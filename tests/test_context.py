@@ -284,13 +284,15 @@ def test_rounding_has_the_slope_one_and_clamping_none_that_leads_out() -> None:
 
 @torch.no_grad()
 def test_contexts_begin_with_the_scales_that_latents_have() -> None:
-    groups, spread = Groups((1, 4), 3, 5, 64), torch.tensor([30.0, 9.0, 3.0, 1.0])
+    groups, spread = Groups((1, 4), 3, 5, 64), torch.tensor([12.0, 6.0, 3.0, 1.0])
+    for context in groups.each:
+        context.last.weight.zero_()  # by itself it moves them a little
     growth = torch.linspace(0, 2, len(BENDS)).exp() * torch.linspace(0, 1, len(BENDS)).square().exp()
     groups.start_with(spread * growth[:, None])
     for at, level in enumerate(BENDS):
         _, index = groups.expected(torch.zeros(1, 4, 3, 3), torch.tensor([float(level)]), rounded)
         expected = groups.density.index_of(growth[at] * spread)
-        assert (index[0, :, 1, 1] - expected).abs().max() < 1.5
+        assert (index[0, :, 1, 1] - expected).abs().max() < 1
 
 
 def test_what_latents_and_contexts_learn_from() -> None:
