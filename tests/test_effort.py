@@ -14,6 +14,7 @@ from corec.errors import ModelError, RateError
 from corec.learned import codec, refine
 from corec.learned.codec import Latents, read
 from corec.learned.coder import bits_of
+from corec.learned.prior import FINER
 from corec.models import Learned, learned, learned_named, model_named, models
 from corec.picture import Picture
 from corec.pipeline import compress_picture, decompress_picture
@@ -171,7 +172,7 @@ def test_a_size_is_kept_with_rounds_too(model: Learned) -> None:
         assert len(data) <= size and read(data).pixels.shape == source.pixels.shape
     smallest = latents.file_of(0, latents.scaled(0))
     data, level = latents.within(len(smallest))
-    assert level == 0 and len(data) <= len(smallest)
+    assert level < FINER and len(data) <= len(smallest), "rounds may save what a finer level takes"
 
 
 @pytest.mark.parametrize("wish", [{"size": 400}, {"quality": 20}])
