@@ -19,7 +19,7 @@ class CorecError(Exception):
     """Something a user can understand and act on."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(" ".join(line.strip() for line in message.splitlines()))
 
 
 class PictureError(CorecError):

@@ -52,7 +52,7 @@ def plot(results: Results) -> bytes:
     count = len(results.images)
     kind = "luma" if results.request.gray else "RGB"
     title = f"{results.name}: means of {count} picture{'s' if count > 1 else ''}, {kind}"
-    figure.suptitle(title, parse_math=False)
+    figure.suptitle(title.encode("utf-8", "backslashreplace").decode(), parse_math=False)
     FigureCanvasAgg(figure)
     file = io.BytesIO()
     with quiet():  # of letters that its font has not

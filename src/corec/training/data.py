@@ -37,7 +37,7 @@ class Photographs:
         names = "\n".join(relative.as_posix() for _, relative in found)
         self.origin = {
             "data": f"{', '.join(sorted({p.parent.name for p in files}))}: {len(files)} files",
-            "names": hashlib.sha256(names.encode()).hexdigest()[:8],
+            "names": hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()[:8],
         }
         """What the pictures were, for the training facts of a model; by their names it is that some are held out."""
         self.training: list[np.ndarray] = []
