@@ -12,6 +12,7 @@ from conftest import Run
 from PIL import Image
 from tiny import files, look, photo
 
+from corec.errors import CorecError
 from corec.listing import FRACTIONS
 from corec.models import learned, models
 
@@ -209,3 +210,8 @@ def test_demo(run: Run) -> None:
     assert (status, out, len(err)) == (1, [], 1) and "ask for more" in err[0]
     assert not Path("fine").exists()
     assert [run("demo", "-o", "fine", "--bpp", bpp)[0] for bpp in ("0", "inf", "nan")] == [2, 2, 2]
+
+
+def test_a_line_tells_names_as_they_are() -> None:
+    name = "Screenshot\u202fat  3.png"
+    assert str(CorecError(f"{name}: first\n  second\n")) == f"{name}: first second"

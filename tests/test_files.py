@@ -13,7 +13,7 @@ from PIL import Image
 from tiny import files, look, photo
 
 from corec import cli, pipeline
-from corec.errors import CodecError, CorecError
+from corec.errors import CodecError
 from corec.picture import Picture
 from corec.pipeline import Compressed
 
@@ -394,8 +394,3 @@ def test_json(run: Run) -> None:
 def test_what_a_picture_was_read_from_is_told_as_that(run: Run) -> None:
     size = photo(Path("a.jpg")).stat().st_size
     assert f"b.png  from {size:,} bytes  " in run("decompress", "a.jpg", "-o", "b.png")[1][0]
-
-
-def test_a_line_tells_names_as_they_are() -> None:
-    name = "Screenshot\u202fat  3.png"
-    assert str(CorecError(f"{name}: first\n  second\n")) == f"{name}: first second"
